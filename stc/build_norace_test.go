@@ -1,0 +1,5 @@
+//go:build !race
+
+package stc
+
+const raceEnabled = false

@@ -1,0 +1,29 @@
+package stc
+
+import "errors"
+
+// The errors of this package. They come wrapped with what was being done, except from the calls that are made for each packet,
+// datagram or record (PacketKey.Open, DatagramSealer.Open, StoreCipher.Open), which mostly return the bare sentinel. Test with
+// errors.Is.
+var (
+	// ErrSeedTooShort: a seed has fewer than MinSeedSize bytes.
+	ErrSeedTooShort = errors.New("stc: seed is too short")
+	// ErrBadHash: a text is not 64 lower-case hexadecimal digits.
+	ErrBadHash = errors.New("stc: not a hash")
+	// ErrBadKey: 32 bytes are not the public key of a node: not canonical, sign bit set, not on the curve or of low order.
+	ErrBadKey = errors.New("stc: not a node's public key")
+	// ErrTooManyPeerSeeds: the keyring already holds MaxPeerSeeds seeds.
+	ErrTooManyPeerSeeds = errors.New("stc: too many seeds for single peers")
+	// ErrWrongSeed: the other side does not use the shared seed that we expect of it.
+	ErrWrongSeed = errors.New("stc: wrong shared seed")
+	// ErrWrongPeer: another identity answered than the one that was asked for.
+	ErrWrongPeer = errors.New("stc: another node answered")
+	// ErrOwnKey: a datagram names our own key as its sender or its recipient.
+	ErrOwnKey = errors.New("stc: the key is our own")
+	// ErrForged: bytes do not authenticate: they were altered, cut, replayed elsewhere, or sealed under another key.
+	ErrForged = errors.New("stc: message does not authenticate")
+	// ErrHandshake: a call out of turn, or on a handshake that has failed or is over.
+	ErrHandshake = errors.New("stc: handshake call out of turn")
+	// ErrUnknownSuite: the number names no AEAD suite of this package.
+	ErrUnknownSuite = errors.New("stc: unknown AEAD suite")
+)

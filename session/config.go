@@ -1,0 +1,117 @@
+package session
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/seigr/sttnode/stc"
+)
+
+// Config configures an Endpoint. Identity and Keyring are required; the zero
+// value of everything else means the default that its comment gives.
+type Config struct {
+	Identity *stc.Identity
+	Keyring  *stc.Keyring
+	Logger   *slog.Logger // discards
+
+	// HandshakeTimeout bounds Dial and half-open handshakes. 5 s.
+	HandshakeTimeout time.Duration
+	// IdleTimeout ends a session whose peer has been silent; the shorter
+	// of both sides' counts. 30 s; at least 1 s.
+	IdleTimeout time.Duration
+	// KeepAlive is after how much silence a session asks for a sign of
+	// life. A third of IdleTimeout; negative means never.
+	KeepAlive time.Duration
+	// Linger bounds how long Close waits for what has been written. 5 s.
+	Linger time.Duration
+
+	// MaxSessions bounds the sessions, of both directions. 10,000.
+	MaxSessions int
+	// MaxHalfOpen bounds the handshakes that others have begun with us.
+	// From half of it on, askers have to prove their address first. 256.
+	MaxHalfOpen int
+	// MaxStreams bounds the streams that a peer may have open at a time in
+	// a session. 1,024; at most 32,767.
+	MaxStreams int
+
+	// StreamWindow and SessionWindow are the first credits in bytes that a
+	// peer gets. They grow with the bandwidth–delay product up to
+	// MaxStreamWindow and MaxSessionWindow. 256 KiB, 512 KiB, 8 MiB, 16 MiB.
+	StreamWindow, SessionWindow       uint64
+	MaxStreamWindow, MaxSessionWindow uint64
+	// SendBuffer bounds in bytes what a stream holds that has not arrived.
+	// The bound follows the congestion window up to here. 4 MiB.
+	SendBuffer int
+
+	// Congestion selects the congestion controller.
+	Congestion Congestion
+
+	// MaxDatagram bounds the size in bytes that the path search tries. 1,452.
+	MaxDatagram int
+
+	// Rotation says when keys are replaced.
+	Rotation Rotation
+
+	// Stealth switches off the hint that a holder of another seed gets.
+	Stealth bool
+
+	// Frames hands the application's frames to their handlers. Without it
+	// they are dropped.
+	Frames *Dispatcher
+
+	// Datagram, if set, gets every whole DHT frame that arrives, with its
+	// sender's address. It is called from the endpoint's reading goroutine
+	// and must not block; b is only valid during the call.
+	Datagram func(b []byte, from netip.AddrPort)
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Identity == nil || c.Keyring == nil {
+		return c, errors.New("session: configuration without identity or keyring")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	set(&c.HandshakeTimeout, 5*time.Second)
+	set(&c.IdleTimeout, 30*time.Second)
+	c.IdleTimeout = max(c.IdleTimeout, time.Second)
+	set(&c.KeepAlive, c.IdleTimeout/3)
+	set(&c.Linger, 5*time.Second)
+	set(&c.MaxSessions, 10_000)
+	set(&c.MaxHalfOpen, 256)
+	set(&c.MaxStreams, 1024)
+	c.MaxStreams = min(c.MaxStreams, maxStreamsLimit)
+	set(&c.StreamWindow, 256<<10)
+	set(&c.SessionWindow, 512<<10)
+	set(&c.MaxStreamWindow, 8<<20)
+	set(&c.MaxSessionWindow, 16<<20)
+	c.MaxStreamWindow = max(c.MaxStreamWindow, c.StreamWindow)
+	c.MaxSessionWindow = max(c.MaxSessionWindow, c.SessionWindow)
+	set(&c.SendBuffer, 4<<20)
+	set(&c.MaxDatagram, defaultMaxDatagram)
+	if c.MaxDatagram < minDatagram {
+		return c, errors.New("session: MaxDatagram is below 1,200 bytes")
+	}
+	c.Rotation = c.Rotation.withDefaults()
+	return c, nil
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (c *Config) params() params {
+	return params{
+		maxDatagram:   c.MaxDatagram,
+		streamWindow:  c.StreamWindow,
+		sessionWindow: c.SessionWindow,
+		maxStreams:    c.MaxStreams,
+		idleTimeout:   c.IdleTimeout,
+		maxAckDelay:   maxAckDelay,
+	}
+}

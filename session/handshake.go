@@ -1,0 +1,493 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/seigr/sttnode/frame"
+	"github.com/seigr/sttnode/stc"
+)
+
+const (
+	// handshakeWorkers do the arithmetic of handshakes that others begin,
+	// so that it does not hold up the reading of datagrams.
+	handshakeWorkers = 2
+	// maxEarly is how many runs of datagrams wait for AUTH_PROOF, which
+	// they have overtaken.
+	maxEarly = 16
+	// firstResend is when HELLO is sent again; the time doubles.
+	firstResend = 250 * time.Millisecond
+	// hintPatience is how long Dial goes on after REFUSED, which anybody
+	// could have sent.
+	hintPatience = time.Second
+)
+
+// handshakePacket is a datagram of a handshake on its way to a worker or to
+// Dial.
+type handshakePacket struct {
+	typ  frame.Type
+	id   frame.SessionID
+	kind byte
+	body []byte
+	size int // of the datagram
+	from netip.AddrPort
+	at   time.Time
+	link *link
+}
+
+type halfKey struct {
+	id   frame.SessionID
+	from netip.AddrPort
+}
+
+// halfOpen is a handshake that a peer has begun and we have answered. Its
+// fields are guarded by the endpoint's lock.
+type halfOpen struct {
+	hs        *stc.Handshake // nil while a worker has it
+	response  []byte
+	nonces    [2][nonceSize]byte // initiator's, ours
+	suite     stc.Suite
+	respondAt time.Time
+	early     []run // datagrams that came before AUTH_PROOF
+	timer     *time.Timer
+}
+
+// parseHandshake copies a frame of a handshake out of its buffer.
+func parseHandshake(b []byte, r run) (handshakePacket, bool) {
+	h, n, err := frame.ParseHeader(b)
+	if err != nil || len(b) == n || len(b) > maxHandshake || h.Stream != 0 || h.Seq != 0 {
+		return handshakePacket{}, false
+	}
+	return handshakePacket{
+		typ: h.Type, id: h.Session, kind: b[n], body: append([]byte(nil), b[n+1:]...),
+		size: len(b), from: r.from, at: r.at, link: r.link,
+	}, true
+}
+
+// maxHandshake is the length of the longest frame of a handshake that is
+// looked at.
+const maxHandshake = 2 << 10
+
+// toDial hands the messages for those who have begun a handshake, or a
+// session, to them, and reports whether p was one.
+func (e *Endpoint) toDial(p handshakePacket) bool {
+	if p.typ != frame.TypeHandshake || p.kind == kindHello {
+		return false
+	}
+	if p.kind == kindUnknown {
+		e.onUnknown(p)
+		return true
+	}
+	e.mu.RLock()
+	dial := e.dials[p.id]
+	e.mu.RUnlock()
+	if dial != nil {
+		select {
+		case dial <- p:
+		default:
+		}
+	}
+	return true
+}
+
+// queueHandshake hands a handshake's datagram to those who deal with it.
+func (e *Endpoint) queueHandshake(b []byte, r run) {
+	p, ok := parseHandshake(b, r)
+	if !ok || e.toDial(p) {
+		return
+	}
+	select {
+	case e.handshakes <- p:
+	default:
+		e.counters.halfDropped.Add(1)
+	}
+}
+
+// answer is a goroutine that answers handshakes.
+func (e *Endpoint) answer() {
+	defer e.wg.Done()
+	for {
+		select {
+		case <-e.closing:
+			return
+		case p := <-e.handshakes:
+			e.answerOne(p)
+		}
+	}
+}
+
+// answerOne answers one message of a handshake that a peer has begun.
+func (e *Endpoint) answerOne(p handshakePacket) {
+	if p.typ == frame.TypeHandshake {
+		e.onHello(p)
+	} else if p.kind == kindProof {
+		e.onProof(p)
+	}
+}
+
+// onHello opens a HELLO and answers with RESPONSE; or, under load, asks for
+// a proof of the address before any arithmetic.
+func (e *Endpoint) onHello(p handshakePacket) {
+	cookie, message, err := splitHello(p.body)
+	if err != nil || p.size < minDatagram {
+		return
+	}
+	key := halfKey{p.id, p.from}
+	e.mu.Lock()
+	h, known := e.half[key]
+	var again []byte
+	if known {
+		again = h.response
+	}
+	load := len(e.half)
+	if !known && load < e.cfg.MaxHalfOpen && (load < e.cfg.MaxHalfOpen/2 || e.cookies.valid(p.at, p.from, cookie)) && !e.closed {
+		h = &halfOpen{}
+		h.timer = time.AfterFunc(e.cfg.HandshakeTimeout, func() { e.dropHalf(key, h) })
+		e.half[key], e.halfAddr[p.from] = h, h
+	}
+	e.mu.Unlock()
+	if known {
+		if again != nil {
+			_ = p.link.send(again, len(again), p.from)
+		}
+		return
+	}
+	if h == nil {
+		e.counters.retries.Add(1)
+		b := appendHandshake(nil, frame.TypeHandshake, p.id, kindRetry, e.cookies.make(p.at, p.from))
+		_ = p.link.send(b, len(b), p.from)
+		return
+	}
+	response, err := e.respond(h, message)
+	if err != nil {
+		e.counters.failed.Add(1)
+		e.dropHalf(key, h)
+		reason := byte(refusedSeed)
+		if errors.Is(err, ErrVersion) {
+			reason = refusedVersion
+		} else if !errors.Is(err, stc.ErrWrongSeed) {
+			return
+		}
+		if !e.cfg.Stealth && e.hints.Allow() {
+			b := appendHandshake(nil, frame.TypeHandshake, p.id, kindRefused, []byte{reason})
+			_ = p.link.send(b, len(b), p.from)
+		}
+		return
+	}
+	b := appendHandshake(nil, frame.TypeHandshake, p.id, kindResponse, response)
+	e.mu.Lock()
+	h.response, h.respondAt = b, time.Now()
+	e.mu.Unlock()
+	_ = p.link.send(b, len(b), p.from)
+}
+
+// respond does the arithmetic of HELLO and RESPONSE. Nobody else has h.hs
+// before h.response is set.
+func (e *Endpoint) respond(h *halfOpen, message []byte) ([]byte, error) {
+	hs, err := stc.NewResponder(e.cfg.Identity, e.cfg.Keyring, prologue)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := hs.ReadMessage(nil, message)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parseHello(payload)
+	if err != nil {
+		return nil, err
+	}
+	if m.version != protocolVersion {
+		return nil, ErrVersion
+	}
+	suite, ok := chooseSuite(m.suites, stc.SupportedSuites())
+	if !ok {
+		return nil, errors.New("no common cipher suite")
+	}
+	r := response{version: protocolVersion, suite: suite, params: e.cfg.params()}
+	_, _ = rand.Read(r.nonce[:]) // never fails
+	out, err := hs.WriteMessage(nil, r.append(nil))
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h.hs, h.suite = hs, suite
+	h.nonces = [2][nonceSize]byte{m.nonce, r.nonce}
+	return out, nil
+}
+
+// onProof finishes a handshake that a peer has begun: the session exists
+// from here on.
+func (e *Endpoint) onProof(p handshakePacket) {
+	key := halfKey{p.id, p.from}
+	e.mu.Lock()
+	h := e.half[key]
+	var hs *stc.Handshake
+	if h != nil {
+		hs, h.hs = h.hs, nil
+	}
+	e.mu.Unlock()
+	if hs == nil {
+		return
+	}
+	s, err := e.accept(h, hs, p)
+	if errors.Is(err, stc.ErrForged) {
+		// Not from the peer, or damaged: the handshake still waits.
+		e.mu.Lock()
+		h.hs = hs
+		e.mu.Unlock()
+		return
+	}
+	early := e.dropHalf(key, h)
+	if err != nil {
+		e.counters.failed.Add(1)
+		e.cfg.Logger.Debug("handshake failed", "from", p.from, "error", err)
+	}
+	for _, r := range early {
+		if s != nil {
+			s.deliver(r, r.data)
+		}
+		r.buf.release()
+	}
+}
+
+func (e *Endpoint) accept(h *halfOpen, hs *stc.Handshake, p handshakePacket) (*Session, error) {
+	payload, err := hs.ReadMessage(nil, p.body)
+	if err != nil {
+		return nil, err
+	}
+	peerParams, err := parseParams(payload)
+	if err != nil {
+		return nil, err
+	}
+	if hs.PeerKey() == e.cfg.Identity.PublicKey() {
+		return nil, errSelf
+	}
+	s, l, err := e.newSession(hs, false, h.nonces, h.suite, peerParams, p)
+	if err != nil {
+		return nil, err
+	}
+	l.final = true
+	l.rtt.update(p.at.Sub(h.respondAt), 0)
+	s.state.Store(int32(StateActive))
+	if len(e.accepted) >= acceptBacklog {
+		e.counters.refused.Add(1)
+		return nil, ErrTooManySessions
+	}
+	if err := e.add(s, l); err != nil {
+		e.counters.refused.Add(1)
+		return nil, err
+	}
+	select {
+	case e.accepted <- s:
+	default:
+		s.requestClose(closeRequest{code: CodeLimit, reason: "too many sessions wait to be accepted"})
+	}
+	return s, nil
+}
+
+// dropHalf forgets a half-open handshake and returns what waited for it.
+func (e *Endpoint) dropHalf(key halfKey, h *halfOpen) []run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h.timer.Stop()
+	if e.half[key] == h {
+		delete(e.half, key)
+	}
+	if e.halfAddr[key.from] == h {
+		delete(e.halfAddr, key.from)
+	}
+	early := h.early
+	h.early = nil
+	return early
+}
+
+var errSelf = errors.New("session: the address is this node's own")
+
+// Dial begins a session with the node at addr. peer is the node ID that has
+// to answer there; the zero Hash accepts any holder of the seed. It returns
+// when the peer has proven its identity, which is one round trip; until the
+// peer has confirmed ours the session is in [StateHandshake], and data
+// already flows.
+//
+// Errors: [ErrHandshakeTimeout], [ErrWrongSeed] (a hint), [ErrWrongPeer],
+// [ErrVersion], [ErrTooManySessions], [ErrClosed], or ctx's cause.
+func (e *Endpoint) Dial(ctx context.Context, addr netip.AddrPort, peer stc.Hash) (*Session, error) {
+	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	return e.begin(ctx, e.link, addr, peer)
+}
+
+// begin dials over a link.
+func (e *Endpoint) begin(ctx context.Context, k *link, addr netip.AddrPort, peer stc.Hash) (*Session, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.HandshakeTimeout, ErrHandshakeTimeout)
+	defer cancel()
+	s, err := e.dial(ctx, k, addr, peer)
+	if err != nil {
+		e.counters.failed.Add(1)
+		return nil, fmt.Errorf("dial %s: %w", addr, err)
+	}
+	return s, nil
+}
+
+func (e *Endpoint) dial(ctx context.Context, k *link, addr netip.AddrPort, peer stc.Hash) (*Session, error) {
+	hs, err := stc.NewInitiator(e.cfg.Identity, e.cfg.Keyring, peer, prologue)
+	if err != nil {
+		return nil, err
+	}
+	m := hello{version: protocolVersion, suites: stc.SupportedSuites()}
+	_, _ = rand.Read(m.nonce[:]) // never fails
+	message, err := hs.WriteMessage(nil, m.append(nil))
+	if err != nil {
+		return nil, err
+	}
+	var id frame.SessionID
+	_, _ = rand.Read(id[:])
+	answers := make(chan handshakePacket, 4)
+	e.mu.Lock()
+	closed := e.closed
+	e.dials[id] = answers
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		delete(e.dials, id)
+		e.mu.Unlock()
+	}()
+	if closed {
+		return nil, ErrClosed
+	}
+	var cookie []byte
+	var hint error
+	var giveUp <-chan time.Time
+	wait := firstResend
+	resend := time.NewTimer(0)
+	defer resend.Stop()
+	var sentAt time.Time
+	for sends := 0; ; {
+		select {
+		case <-resend.C:
+			sends++
+			sentAt = time.Now()
+			b := appendHello(nil, id, cookie, message)
+			if err := k.send(b, len(b), addr); err != nil && (k.ordered != nil || e.isClosed()) {
+				return nil, err
+			}
+			resend.Reset(wait)
+			wait *= 2
+		case p := <-answers:
+			if p.from != addr || p.link != k {
+				continue
+			}
+			switch p.kind {
+			case kindRetry:
+				if len(p.body) == 0 || len(p.body) > maxCookie || cookie != nil {
+					continue
+				}
+				cookie = p.body
+				resend.Reset(0)
+			case kindRefused:
+				if hint == nil && len(p.body) == 1 {
+					hint = ErrWrongSeed
+					if p.body[0] == refusedVersion {
+						hint = ErrVersion
+					}
+					giveUp = time.After(hintPatience)
+				}
+			case kindResponse:
+				sample := time.Duration(0)
+				if sends == 1 {
+					sample = p.at.Sub(sentAt)
+				}
+				s, err := e.confirm(hs, id, m.nonce, p, sample)
+				if errors.Is(err, stc.ErrForged) {
+					continue
+				}
+				return s, err
+			}
+		case <-giveUp:
+			return nil, hint
+		case <-e.closing:
+			return nil, ErrClosed
+		case <-ctx.Done():
+			if hint != nil {
+				return nil, hint
+			}
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// confirm takes RESPONSE and makes the session, whose loop sends AUTH_PROOF.
+func (e *Endpoint) confirm(hs *stc.Handshake, id frame.SessionID, nonce [nonceSize]byte, p handshakePacket, sample time.Duration) (*Session, error) {
+	payload, err := hs.ReadMessage(nil, p.body)
+	if errors.Is(err, stc.ErrWrongPeer) {
+		return nil, ErrWrongPeer
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := parseResponse(payload)
+	if err != nil {
+		return nil, err
+	}
+	if r.version != protocolVersion {
+		return nil, ErrVersion
+	}
+	if _, ok := chooseSuite([]stc.Suite{r.suite}, stc.SupportedSuites()); !ok {
+		return nil, fmt.Errorf("the peer chose %v: %w", r.suite, errMessage)
+	}
+	if hs.PeerKey() == e.cfg.Identity.PublicKey() {
+		return nil, errSelf
+	}
+	nonces := [2][nonceSize]byte{nonce, r.nonce}
+	own := e.cfg.params()
+	own.reset = e.resets.token(sessionID(nonces[0], nonces[1], e.cfg.Identity.NodeID(), hs.PeerKey().NodeID()))
+	proof, err := hs.WriteMessage(nil, own.append(nil))
+	if err != nil {
+		return nil, err
+	}
+	s, l, err := e.newSession(hs, true, nonces, r.suite, r.params, p)
+	if err != nil {
+		return nil, err
+	}
+	l.proof = appendHandshake(nil, frame.TypeAuth, id, kindProof, proof)
+	if sample > 0 {
+		l.rtt.update(sample, 0)
+	}
+	if err := e.add(s, l); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// newSession makes the session that a complete handshake has agreed on.
+func (e *Endpoint) newSession(hs *stc.Handshake, initiator bool, nonces [2][nonceSize]byte, suite stc.Suite, peer params, p handshakePacket) (*Session, *loop, error) {
+	toPeer, fromPeer, err := hs.Secrets()
+	if err != nil {
+		return nil, nil, err
+	}
+	nodeI, nodeR := e.cfg.Identity.NodeID(), hs.PeerKey().NodeID()
+	if !initiator {
+		toPeer, fromPeer = fromPeer, toPeer
+		nodeI, nodeR = nodeR, nodeI
+	}
+	now := time.Now()
+	s := &Session{
+		ep: e, link: p.link, cfg: &e.cfg, id: sessionID(nonces[0], nonces[1], nodeI, nodeR), initiator: initiator,
+		peerKey: hs.PeerKey(), peerID: hs.PeerKey().NodeID(), peerParams: peer, created: now,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), remote: p.from, reset: peer.reset,
+		inbox: inbox{room: make(chan struct{}, 1)},
+	}
+	s.streams.init(initiator, peer.maxStreams, e.cfg.MaxStreams)
+	l := newLoop(s, newMTUSearch(min(e.cfg.MaxDatagram, peer.maxDatagram)), p.from, now)
+	if l.seal, err = newSealing(suite, toPeer, now); err != nil {
+		return nil, nil, err
+	}
+	if l.open, err = newOpening(suite, fromPeer); err != nil {
+		return nil, nil, err
+	}
+	return s, l, nil
+}

@@ -1,0 +1,396 @@
+package session
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/seigr/sttnode/frame"
+)
+
+// loop is the state of one session's protocol, owned by the goroutine that
+// runs it. Its flow: run waits for datagrams, streams that want attention,
+// or a deadline; recv.go takes in what came; send.go puts out what may leave
+// and says when it wants to be called again.
+type loop struct {
+	s   *Session
+	cfg *Config
+
+	seal *sealing
+	open *opening
+
+	recv  received
+	loss  lossDetector
+	rtt   rtt
+	cc    congestion
+	pace  pacer
+	mtu   mtuSearch
+	path  pathCheck
+	peer  netip.AddrPort // validated address
+	idle  time.Duration
+	proof []byte // AUTH_PROOF, while the peer has not confirmed; initiator only
+	final bool   // FINAL is to be sent; responder only
+
+	// Flow control of the session, in sums of offsets over all streams.
+	dataReceived uint64 // by the peer's frames
+	dataLimit    uint64 // that the peer has been told
+	dataWindow   uint64
+	dataTunedAt  time.Time
+	widest       uint64 // window that any stream has had
+	dataSent     uint64
+	peerLimit    uint64 // that the peer has told us
+
+	pending   controls // session records to send
+	response  *[8]byte // PATH_RESPONSE to send, and where to
+	respondTo netip.AddrPort
+	probes    int // packets that may leave whatever the window says
+
+	settled    []sentPacket // taken by an ordered link: as good as delivered
+	pinged     bool         // the frame that is being read holds a PING
+	queue      []*Stream    // streams with something to send, in turn
+	turn       int          // frames that the first of them has sent in this turn
+	recent     *Stream      // of the last DATA frame; nil once it has left the table
+	starved    []*Stream    // streams whose turn came while there was no session credit
+	dirty      []*Stream
+	runs       []run
+	ackScratch [maxAckBody]byte
+	proofAt    time.Time // when to send it again
+	proofs     int
+
+	lastHeard   time.Time // last authenticated frame
+	lastElicit  time.Time // last frame sent that asks for an answer, since lastHeard
+	bytesSent   uint64
+	bytesRecv   uint64
+	framesSent  uint64
+	framesRecv  uint64
+	duplicates  uint64
+	ptos        uint64
+	closing     *closeRequest
+	closeFrame  []byte // the sealed CLOSE, repeated while closing
+	closeUntil  time.Time
+	closeEchoes int
+	fault       error // ends the loop
+}
+
+// newLoop makes the loop of a session, all but its keys.
+func newLoop(s *Session, mtu mtuSearch, peer netip.AddrPort, now time.Time) *loop {
+	l := &loop{
+		s: s, cfg: s.cfg, mtu: mtu, peer: peer, lastHeard: now,
+		idle:      min(s.cfg.IdleTimeout, s.peerParams.idleTimeout),
+		dataLimit: s.cfg.SessionWindow, dataWindow: s.cfg.SessionWindow, peerLimit: s.peerParams.sessionWindow,
+	}
+	l.cc = l.newCongestion()
+	s.user.init(s.cfg.Frames == nil)
+	if s.link.ordered != nil {
+		l.mtu, l.cc = mtuSearch{size: orderedFrame, tooBig: orderedFrame + 1}, orderedWindow{s.link.ordered}
+	}
+	s.creditAt.Store(l.dataLimit - l.dataWindow/2)
+	s.sendBuffer.Store(int64(min(initialSendBuffer, s.cfg.SendBuffer)))
+	return l
+}
+
+// initialSendBuffer is what a stream may hold before the first
+// acknowledgement tells of the path.
+const initialSendBuffer = 128 << 10
+
+// run is the session's goroutine.
+func (l *loop) run() {
+	s := l.s
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	// The timer is only ever moved forward: deadlines come and go with every
+	// frame, and moving it each time costs more than waking up once too often.
+	var armed time.Time
+	for {
+		l.takeIn()
+		now := time.Now()
+		next := l.step(now)
+		l.publish()
+		if s.State() == StateClosed {
+			break
+		}
+		if !next.IsZero() {
+			if !next.After(now) {
+				continue // there is more to send
+			}
+			if armed.IsZero() || next.Before(armed) {
+				timer.Reset(time.Until(next))
+				armed = next
+			}
+		}
+		select {
+		case <-s.wake:
+		case <-s.link.drained():
+		case <-timer.C:
+			armed = time.Time{}
+		}
+	}
+	l.finish()
+}
+
+// takeIn processes what the endpoint and the streams have left for us.
+func (l *loop) takeIn() {
+	l.runs = l.s.inbox.take(l.runs)
+	for i := range l.runs {
+		r := &l.runs[i]
+		if l.s.State() < StateClosed {
+			l.receive(r)
+		}
+		r.buf.release()
+	}
+	l.dirty = l.s.takeDirty(l.dirty)
+	for _, st := range l.dirty {
+		st.notified.Store(false)
+		l.enqueue(st)
+	}
+}
+
+// enqueue puts a stream in the queue of those that may have something to
+// send; whether it has is found out when its turn comes.
+func (l *loop) enqueue(st *Stream) {
+	if !st.queued {
+		st.queued = true
+		l.queue = append(l.queue, st)
+	}
+}
+
+// step does what is due at now and returns when it wants to be called again.
+func (l *loop) step(now time.Time) time.Time {
+	s := l.s
+	if l.fault != nil && s.State() < StateClosing {
+		l.abort(now, l.fault)
+	}
+	if s.State() == StateClosing {
+		if !now.Before(l.closeUntil) || s.ep.stopped.Load() {
+			s.state.Store(int32(StateClosed))
+		}
+		return l.closeUntil
+	}
+	if s.State() == StateClosed {
+		return time.Time{}
+	}
+	if dead := l.lastHeard.Add(l.idle); !now.Before(dead) {
+		l.end(ErrIdleTimeout)
+		return time.Time{}
+	}
+	if l.proof != nil && now.Sub(l.s.created) >= l.cfg.HandshakeTimeout {
+		l.end(ErrHandshakeTimeout)
+		return time.Time{}
+	}
+	if l.closeRequested(now) {
+		return l.closeUntil
+	}
+	l.checkTimers(now)
+	next := l.send(now)
+	if l.fault != nil {
+		l.abort(now, l.fault)
+		return l.closeUntil
+	}
+	return earliest(next, l.timers(now))
+}
+
+// timers returns the earliest deadline of everything but sending.
+func (l *loop) timers(now time.Time) time.Time {
+	t := earliest(l.loss.deadline(l.pto()), l.recv.deadline)
+	t = earliest(t, l.lastHeard.Add(l.idle))
+	t = earliest(t, l.loss.tidyAt())
+	t = earliest(t, l.keepAliveAt())
+	if l.proof != nil {
+		t = earliest(t, l.proofAt)
+	}
+	if l.cfg.Rotation.Interval > 0 && l.seal.confirmed && l.seal.messages > 0 {
+		if at := l.seal.since.Add(l.cfg.Rotation.Interval); at.After(now) {
+			t = earliest(t, at)
+		}
+	}
+	if l.closing != nil {
+		t = earliest(t, l.closing.by)
+	}
+	if l.open.prev != nil {
+		t = earliest(t, l.open.prevUntil)
+	}
+	return earliest(t, l.path.deadline())
+}
+
+func (l *loop) pto() time.Duration { return l.rtt.pto(l.s.peerParams.maxAckDelay) }
+
+// keepAliveAt returns when a sign of life is to be asked for; never while
+// something is in flight, which asks for one itself.
+func (l *loop) keepAliveAt() time.Time {
+	if l.cfg.KeepAlive < 0 || l.loss.outstanding > 0 {
+		return time.Time{}
+	}
+	return latest(l.lastHeard, l.lastElicit).Add(l.cfg.KeepAlive)
+}
+
+// checkTimers does what has come due apart from sending.
+func (l *loop) checkTimers(now time.Time) {
+	l.open.expire(now)
+	if l.loss.tidy(now) {
+		l.runs, l.settled = nil, nil
+		l.s.inbox.tidy()
+	}
+	if at := l.loss.deadline(l.pto()); !at.IsZero() && !now.Before(at) {
+		if !l.loss.lossTime.IsZero() {
+			l.detectLosses(now)
+		} else {
+			l.ptos++
+			l.probes = 2
+			l.loss.probeTimeout(2, l.repeat)
+			l.pending |= ctlPing
+		}
+	}
+	if at := l.keepAliveAt(); !at.IsZero() && !now.Before(at) {
+		l.pending |= ctlPing
+	}
+	l.path.expire(now)
+}
+
+// closeRequested begins the end that somebody has asked for, once what was
+// written has been delivered, and reports whether it has begun.
+func (l *loop) closeRequested(now time.Time) bool {
+	l.s.mu.Lock()
+	r := l.s.closing
+	l.s.mu.Unlock()
+	l.closing = r
+	if r == nil {
+		return false
+	}
+	err := error(&CloseError{Code: r.code, Reason: r.reason})
+	if r.flush {
+		switch {
+		case l.flushed():
+		case now.Before(r.by):
+			return false
+		default:
+			err = errors.Join(ErrUnflushed, err)
+		}
+	}
+	if r.gone != nil {
+		l.end(r.gone)
+		return true
+	}
+	l.sendClose(now, r.code, r.reason)
+	l.end(err)
+	return true
+}
+
+// flushed reports whether nothing waits to be sent or acknowledged.
+func (l *loop) flushed() bool {
+	if l.proof != nil {
+		return false
+	}
+	for _, st := range l.s.streams.all() {
+		st.mu.Lock()
+		ok := st.out.flushed()
+		st.mu.Unlock()
+		if !ok {
+			return false
+		}
+	}
+	l.s.user.mu.Lock()
+	defer l.s.user.mu.Unlock()
+	return l.s.user.out.flushed()
+}
+
+// abort ends the session because of a fault and tells the peer.
+func (l *loop) abort(now time.Time, err error) {
+	code, reason := CodeInternal, "internal error"
+	var v *protocolError
+	if errors.As(err, &v) {
+		code, reason = v.code, v.reason
+	}
+	l.sendClose(now, code, reason)
+	l.end(&CloseError{Code: code, Reason: reason})
+}
+
+// end settles how the session has ended and wakes everybody who waits for
+// it. After a CLOSE of ours the loop goes on in Closing, to repeat it.
+func (l *loop) end(err error) {
+	s := l.s
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+	}
+	err = s.err
+	s.mu.Unlock()
+	s.streams.close(err)
+	for _, st := range s.streams.all() {
+		st.fail(err)
+	}
+	s.user.fail(err)
+	state := StateClosed
+	if l.closeFrame != nil {
+		state = StateClosing
+	}
+	s.state.Store(int32(state))
+	select {
+	case <-s.done:
+	default:
+		close(s.done)
+	}
+}
+
+// finish frees what the session holds; nothing refers to the loop after it.
+func (l *loop) finish() {
+	l.seal.erase()
+	l.open.erase()
+	l.s.ep.forget(l.s)
+	for _, r := range l.s.inbox.take(nil) {
+		r.buf.release()
+	}
+	for _, st := range l.s.streams.all() {
+		st.mu.Lock()
+		st.out.buf.reset(st.out.buf.end)
+		st.mu.Unlock()
+	}
+}
+
+// publish copies the counters for Stats.
+func (l *loop) publish() {
+	s := l.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remote = l.peer
+	s.stats = Stats{
+		ID: s.id, Peer: s.peerID, Created: s.created, LastActive: l.lastHeard,
+		BytesSent: l.bytesSent, BytesReceived: l.bytesRecv,
+		MessagesSent: l.framesSent, MessagesReceived: l.framesRecv,
+		RTT: l.rtt.srtt(), MinRTT: l.rtt.least,
+		CongestionWindow: l.cc.window(), InFlight: l.loss.inFlight,
+		PacketsLost: l.loss.lostPackets, PacketsSpurious: l.loss.spurious,
+		DatagramSize: l.mtu.size,
+		SendEpoch:    l.seal.epoch, ReceiveEpoch: l.open.epoch,
+		DuplicatesReceived: l.duplicates, ForgedReceived: l.open.failures,
+		ProbeTimeouts: l.ptos,
+	}
+}
+
+// release takes a stream whose both directions are done out of the table;
+// its ID goes on where this life ended. FIN and RESET occupy one offset.
+func (l *loop) release(st *Stream) {
+	st.mu.Lock()
+	done := st.finished()
+	b := bases{send: st.out.final() + 1, recv: st.in.final + 1}
+	st.mu.Unlock()
+	if done && l.recent == st {
+		l.recent = nil
+	}
+	if done && b.send < frame.MaxVarint/2 && b.recv < frame.MaxVarint/2 {
+		l.s.streams.release(st, b)
+	}
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

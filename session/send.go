@@ -1,0 +1,435 @@
+package session
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/seigr/sttnode/frame"
+	"github.com/seigr/sttnode/session/transport"
+	"github.com/seigr/sttnode/stc"
+)
+
+const (
+	// maxBatches is how many system calls send makes before it looks at
+	// what has come in meanwhile.
+	maxBatches = 4
+	// maxTurn is how many frames of one stream go before the next one's.
+	maxTurn = 16
+	// maxAckBody leaves an acknowledgement room for some forty ranges.
+	maxAckBody = 160
+)
+
+// batch is datagrams of equal size, the last perhaps shorter, that leave in
+// one call.
+type batch struct {
+	buf   []byte
+	size  int // of the first datagram
+	count int
+}
+
+var batchBuffers = sync.Pool{New: func() any { return new([transport.MaxBatch]byte) }}
+
+// send puts out what may leave at now and returns when there may be more,
+// apart from what acknowledgements let go.
+func (l *loop) send(now time.Time) time.Time {
+	if l.proof != nil && !now.Before(l.proofAt) {
+		l.sendProof(now)
+	}
+	if l.s.link.ordered != nil {
+		l.seal.confirmed = true // the peer meets the epochs in order
+	}
+	if l.seal.due(now, l.cfg.Rotation) {
+		if err := l.seal.rotate(now, l.loss.next()); err != nil {
+			l.fault = err
+			return time.Time{}
+		}
+		l.s.ep.counters.rotations.Add(1)
+	}
+	l.sendPath(now)
+	l.updateCredit(now)
+
+	memory := batchBuffers.Get().(*[transport.MaxBatch]byte)
+	defer batchBuffers.Put(memory)
+	out := batch{buf: memory[:0]}
+	defer func() { l.flush(&out) }()
+
+	l.pace.update(now, l.cc.pacing(&l.rtt), l.mtu.size)
+	for flushed := 0; ; {
+		if out.count > 0 && (out.size < l.mtu.size || out.count == transport.MaxSegments ||
+			len(out.buf)+l.mtu.size > cap(out.buf) || len(out.buf)%out.size != 0) {
+			l.flush(&out)
+			if flushed++; flushed == maxBatches {
+				return now
+			}
+		}
+		if l.seal.exhausted() {
+			l.fault = violation(CodeProtocol, "the peer does not follow a change of keys")
+			return time.Time{}
+		}
+		if l.probes == 0 {
+			if l.loss.inFlight+l.mtu.size > l.cc.window() {
+				l.sendAck(now, &out)
+				return time.Time{}
+			}
+			if l.s.link.ordered == nil && !l.pace.allows() {
+				l.sendAck(now, &out)
+				return l.pace.next(now, l.mtu.size)
+			}
+		}
+		more := l.appendNext(now, &out)
+		l.settle()
+		if !more {
+			break
+		}
+	}
+	l.probes = 0
+	l.cc.idle(l.loss.inFlight)
+	l.sendAck(now, &out)
+	l.probeMTU(now, &out)
+	return time.Time{}
+}
+
+// flush hands a batch to the carrier. What it refuses counts as lost on the
+// way.
+func (l *loop) flush(b *batch) {
+	if b.count == 0 {
+		return
+	}
+	l.transmit(b.buf, b.size, l.peer)
+	b.buf, b.size, b.count = b.buf[:0], 0, 0
+}
+
+func (l *loop) transmit(buf []byte, size int, to netip.AddrPort) {
+	l.bytesSent += uint64(len(buf))
+	if err := l.s.link.send(buf, size, to); err != nil {
+		l.s.ep.counters.sendErrors.Add(1)
+	}
+}
+
+// begin appends a header to a batch and returns where frame and payload
+// start.
+func (l *loop) begin(b *batch, t frame.Type, stream uint16) (start, payload int) {
+	start = len(b.buf)
+	b.buf = frame.AppendHeader(b.buf, frame.Header{
+		Type: t, Epoch: uint8(l.seal.epoch), Session: l.s.id, Stream: stream, Seq: l.loss.next(),
+	})
+	return start, len(b.buf)
+}
+
+// finishFrame seals what was appended since begin and records it as p.
+func (l *loop) finishFrame(now time.Time, b *batch, start, payload int, p sentPacket) {
+	b.buf = l.seal.key.Seal(b.buf[:payload], b.buf[payload:], b.buf[start:payload], l.loss.next())
+	p.at, p.size = now, len(b.buf)-start
+	l.seal.bytes += int64(p.size)
+	l.seal.messages++
+	l.framesSent++
+	if b.count == 0 {
+		b.size = p.size
+	}
+	b.count++
+	if p.eliciting {
+		l.lastElicit = now
+		l.pace.sent(p.size)
+		p.rate = l.cc.sent(now, p.size, l.loss.inFlight)
+		if l.probes > 0 {
+			l.probes--
+		}
+	}
+	if l.s.link.ordered != nil && p.controls&ctlPing == 0 {
+		p.eliciting = false
+		l.settled = append(l.settled, p)
+	}
+	l.loss.sent(p)
+}
+
+// settle takes note of what an ordered link has taken. It is not done in
+// finishFrame, since that runs under a stream's lock.
+func (l *loop) settle() {
+	for i := range l.settled {
+		l.delivered(&l.settled[i])
+	}
+	clear(l.settled)
+	l.settled = l.settled[:0]
+}
+
+// appendNext appends the most urgent frame and reports whether there was one.
+func (l *loop) appendNext(now time.Time, b *batch) bool {
+	if l.final {
+		l.appendFinal(now, b)
+		return true
+	}
+	if l.pending != 0 {
+		l.appendControl(now, b)
+		return true
+	}
+	if l.appendUser(now, b) {
+		return true
+	}
+	for len(l.queue) > 0 {
+		st := l.queue[0]
+		if l.appendStream(now, b, st) {
+			return true
+		}
+		l.dequeue()
+		st.queued = false
+		if l.dataSent >= l.peerLimit && !st.starved {
+			st.starved = true
+			l.starved = append(l.starved, st)
+		}
+	}
+	return false
+}
+
+// refill takes a new limit of the session and gives the streams that ran dry
+// another turn.
+func (l *loop) refill(limit uint64) {
+	if limit <= l.peerLimit {
+		return
+	}
+	l.peerLimit = limit
+	for i, st := range l.starved {
+		st.starved = false
+		l.enqueue(st)
+		l.starved[i] = nil
+	}
+	l.starved = l.starved[:0]
+}
+
+// dequeue takes the first stream out of the queue.
+func (l *loop) dequeue() {
+	n := copy(l.queue, l.queue[1:])
+	l.queue[n] = nil
+	l.queue = l.queue[:n]
+	l.turn = 0
+}
+
+// ackBody returns the body of an acknowledgement if one is waiting, and
+// marks it as sent.
+func (l *loop) ackBody(now time.Time) []byte {
+	if l.recv.waiting == 0 {
+		return nil
+	}
+	body := l.recv.body(l.ackScratch[:0], now, maxAckBody)
+	l.recv.acknowledged()
+	return body
+}
+
+func (l *loop) ackedTo(body []byte) uint64 {
+	if len(body) == 0 {
+		return 0
+	}
+	return l.recv.largest + 1
+}
+
+// sendAck sends an acknowledgement alone, if one is due that nothing else
+// took along.
+func (l *loop) sendAck(now time.Time, b *batch) {
+	if !l.recv.wanted(now) {
+		return
+	}
+	l.flush(b)
+	body := l.ackBody(now)
+	if len(body) == 0 {
+		l.recv.acknowledged()
+		return
+	}
+	start, payload := l.begin(b, frame.TypeControl, 0)
+	b.buf = frame.AppendControlAck(b.buf, body)
+	l.finishFrame(now, b, start, payload, sentPacket{ackedTo: l.ackedTo(body)})
+	l.flush(b)
+}
+
+// appendControl appends the session's pending records.
+func (l *loop) appendControl(now time.Time, b *batch) {
+	body := l.ackBody(now)
+	start, payload := l.begin(b, frame.TypeControl, 0)
+	if len(body) > 0 {
+		b.buf = frame.AppendControlAck(b.buf, body)
+	}
+	p := sentPacket{controls: l.pending, eliciting: true, ackedTo: l.ackedTo(body)}
+	if l.pending&ctlMaxData != 0 {
+		b.buf = frame.AppendMaxData(b.buf, l.dataLimit)
+	}
+	if l.pending&ctlPing != 0 {
+		b.buf = frame.AppendPing(b.buf)
+	}
+	l.pending = 0
+	l.finishFrame(now, b, start, payload, p)
+}
+
+// appendFinal appends FINAL, the handshake's last message.
+func (l *loop) appendFinal(now time.Time, b *batch) {
+	l.final = false
+	start, payload := l.begin(b, frame.TypeAuth, 0)
+	b.buf = appendFinal(b.buf, l.peer, l.s.ep.resets.token(l.s.id))
+	l.finishFrame(now, b, start, payload, sentPacket{controls: ctlFinal, eliciting: true})
+}
+
+// appendStream appends a frame of a stream, its records first, and reports
+// whether there was one.
+func (l *loop) appendStream(now time.Time, b *batch, st *Stream) bool {
+	st.mu.Lock()
+	if st.out.wantsReset() || st.in.wantsStop() || st.in.credit() {
+		l.appendStreamControl(now, b, st)
+		st.mu.Unlock()
+		return true
+	}
+	credit := l.peerLimit - min(l.dataSent, l.peerLimit)
+	if !st.out.wantsData(credit) {
+		st.mu.Unlock()
+		return false
+	}
+	body := l.ackBody(now)
+	start, payload := l.begin(b, frame.TypeData, st.id)
+	space := l.mtu.size - (payload - start) - stc.TagSize
+	offset, n, fin, fresh := st.out.pop(credit, func(offset uint64) int {
+		return space - frame.DataHeaderSize(len(body), offset)
+	})
+	l.dataSent += fresh
+	b.buf = frame.AppendDataHeader(b.buf, fin, body, offset)
+	at := len(b.buf)
+	b.buf = b.buf[:at+n]
+	st.out.buf.readAt(b.buf[at:], offset)
+	st.mu.Unlock() // writers need not wait for the cipher
+	l.finishFrame(now, b, start, payload, sentPacket{
+		stream: st, data: true, offset: offset, length: n, fin: fin,
+		eliciting: true, ackedTo: l.ackedTo(body),
+	})
+	if l.turn++; l.turn >= maxTurn && len(l.queue) > 1 {
+		l.dequeue()
+		l.queue = append(l.queue, st)
+	}
+	return true
+}
+
+// appendStreamControl appends the records that a stream has pending; st.mu
+// is held.
+func (l *loop) appendStreamControl(now time.Time, b *batch, st *Stream) {
+	start, payload := l.begin(b, frame.TypeStreamControl, st.id)
+	p := sentPacket{stream: st, eliciting: true}
+	if st.out.wantsReset() {
+		b.buf = frame.AppendStreamReset(b.buf, st.out.code, st.out.final())
+		st.out.resetSent, st.out.announced = true, true
+		p.controls |= ctlStreamReset
+	}
+	if st.in.wantsStop() {
+		b.buf = frame.AppendStreamStopSending(b.buf, st.in.stopCode, st.in.base)
+		st.in.stopSent = true
+		p.controls |= ctlStreamStop
+	}
+	if st.in.credit() {
+		l.tuneStream(now, st)
+		b.buf = frame.AppendStreamMaxData(b.buf, st.in.limit)
+		st.in.wantTell = false
+		p.controls |= ctlStreamMaxData
+	}
+	l.finishFrame(now, b, start, payload, p)
+}
+
+// tuneStream doubles a stream's window when half of it was used up within
+// two round trips: then the credit, not the path, limits the sender. So it
+// does when much waits behind a gap though the reader has taken all it can:
+// losses must not stop the bytes behind them.
+func (l *loop) tuneStream(now time.Time, st *Stream) {
+	soon := !st.tunedAt.IsZero() && now.Sub(st.tunedAt) < 2*l.rtt.srtt()
+	gap := st.in.readable() == 0 && st.in.high > st.in.buf.base+st.in.window/4
+	if (soon || gap) && st.in.window < l.cfg.MaxStreamWindow {
+		grow := min(st.in.window, l.cfg.MaxStreamWindow-st.in.window)
+		st.in.window += grow
+		l.widest = max(l.widest, st.in.window)
+		st.in.limit += grow
+	}
+	st.tunedAt = now
+}
+
+// updateCredit gives the peer session credit when half of it is used up, and
+// grows the window as tuneStream does.
+func (l *loop) updateCredit(now time.Time) {
+	read := l.s.consumed.Load()
+	if l.dataLimit-read > l.dataWindow/2 {
+		return
+	}
+	soon := !l.dataTunedAt.IsZero() && now.Sub(l.dataTunedAt) < 2*l.rtt.srtt()
+	// Streams decide whether what they hold back is worth more credit; the
+	// session follows them.
+	if soon || l.dataWindow < 2*l.widest {
+		l.dataWindow = min(2*l.dataWindow, l.cfg.MaxSessionWindow)
+	}
+	l.dataTunedAt = now
+	l.dataLimit = read + l.dataWindow
+	l.s.creditAt.Store(l.dataLimit - l.dataWindow/2)
+	l.pending |= ctlMaxData
+}
+
+// probeMTU sends a padded PING of the size that the search wants to know
+// about, once the handshake is over and the window has room.
+func (l *loop) probeMTU(now time.Time, b *batch) {
+	size := l.mtu.next()
+	if size == 0 || l.s.State() != StateActive || !l.rtt.sampled || l.loss.inFlight+size > l.cc.window() {
+		return
+	}
+	l.flush(b)
+	l.mtu.sent(size)
+	start, payload := l.begin(b, frame.TypeControl, 0)
+	b.buf = frame.AppendPing(b.buf)
+	b.buf = frame.AppendPadding(b.buf, size-stc.TagSize-(len(b.buf)-start))
+	l.finishFrame(now, b, start, payload, sentPacket{eliciting: true, probe: true})
+	l.flush(b)
+}
+
+// sendPath answers a challenge where it came from, and challenges a new
+// address of the peer. Both go alone, outside of batches.
+func (l *loop) sendPath(now time.Time) {
+	alone := func(to netip.AddrPort, record []byte) {
+		var memory [128]byte
+		b := batch{buf: memory[:0]}
+		start, payload := l.begin(&b, frame.TypeControl, 0)
+		b.buf = append(b.buf, record...)
+		// Not counted as in flight: the candidate may be a dead end.
+		l.finishFrame(now, &b, start, payload, sentPacket{})
+		l.transmit(b.buf, b.size, to)
+	}
+	if l.response != nil {
+		alone(l.respondTo, frame.AppendPathResponse(nil, *l.response))
+		l.response = nil
+	}
+	if l.path.unsent {
+		l.path.unsent = false
+		alone(l.path.to, frame.AppendPathChallenge(nil, l.path.data))
+	}
+}
+
+// sendProof sends AUTH_PROOF, again and again until the peer confirms it.
+func (l *loop) sendProof(now time.Time) {
+	l.transmit(l.proof, len(l.proof), l.peer)
+	l.proofAt = now.Add(backoff(l.pto(), l.proofs))
+	l.proofs++
+}
+
+// sendClose seals CLOSE and sends it. It is repeated for three probe
+// timeouts to whoever still talks to us, RFC 9000 section 10.2.
+func (l *loop) sendClose(now time.Time, code uint64, reason string) {
+	if l.proof != nil && l.proofs == 0 {
+		// Else the responder would hold a half-open handshake to its end.
+		l.sendProof(now)
+	}
+	var b batch
+	start, payload := l.begin(&b, frame.TypeControl, 0)
+	b.buf = frame.AppendClose(b.buf, code, reason)
+	l.finishFrame(now, &b, start, payload, sentPacket{})
+	l.closeFrame = b.buf
+	l.closeUntil = now.Add(3 * l.pto())
+	if l.s.link.ordered != nil {
+		l.closeUntil = now
+	}
+	l.transmit(l.closeFrame, len(l.closeFrame), l.peer)
+}
+
+// repeatClose answers a frame that came after CLOSE, ever more rarely.
+func (l *loop) repeatClose(from netip.AddrPort) {
+	l.closeEchoes++
+	if from == l.peer && l.closeEchoes&(l.closeEchoes-1) == 0 {
+		l.transmit(l.closeFrame, len(l.closeFrame), l.peer)
+	}
+}

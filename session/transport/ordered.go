@@ -1,0 +1,31 @@
+package transport
+
+import "net/netip"
+
+// Ordered carries whole frames to and from one peer over something that
+// delivers all of them, in order, or breaks: a WebSocket. Loss recovery and
+// congestion control are its own matter.
+//
+// Its methods may be called concurrently; Receive has one caller at a time.
+type Ordered interface {
+	// Send queues a copy of a frame and does not wait. The caller looks at
+	// Queued to bound what waits. An error is final.
+	Send(frame []byte) error
+
+	// Queued returns how many bytes wait to be written. Each time that
+	// some have been, Drained is signalled.
+	Queued() int
+	Drained() <-chan struct{}
+
+	// Receive returns the next frame: in buf, if it fits, else in new
+	// memory, never more than a frame may have. An error is final.
+	Receive(buf []byte) ([]byte, error)
+
+	// RemoteAddr is the address at the other end of the connection, which
+	// may be a proxy's, or invalid if there is none to tell.
+	RemoteAddr() netip.AddrPort
+
+	// Close writes what is queued, if that is quick, and releases
+	// everything. It is idempotent.
+	Close() error
+}

@@ -1,0 +1,40 @@
+// Package transport carries datagrams for sessions. It has one small
+// interface and its members: UDP here, with segmentation offload where the
+// kernel has it, and an in-memory network for tests in the package memory.
+package transport
+
+import "net/netip"
+
+// MaxBatch is the most bytes that one call of Send or Receive moves. A
+// receive buffer of this size never cuts a datagram.
+const MaxBatch = 64 << 10
+
+// MaxSegments is the most datagrams in one call of Send. Linux takes no more
+// in one segmented write.
+const MaxSegments = 64
+
+// A Conn sends and receives datagrams on one local address.
+//
+// Send may be called concurrently with everything. Receive has one caller at
+// a time. A Conn gives no guarantee that what is sent arrives.
+type Conn interface {
+	// Send sends buf as consecutive datagrams of size bytes, the last of
+	// which may be shorter, to one address. At most [MaxSegments] datagrams
+	// and [MaxBatch] bytes. An error that wraps net.ErrClosed is final; any
+	// other concerns these datagrams only, and loss recovery deals with it.
+	Send(buf []byte, size int, to netip.AddrPort) error
+
+	// Receive blocks until datagrams of one sender arrive and stores them
+	// in buf, which must hold [MaxBatch] bytes: n bytes in all, consecutive
+	// datagrams of size bytes, the last of which may be shorter. It returns
+	// an error only when the Conn is closed (wrapping net.ErrClosed) or
+	// unusable.
+	Receive(buf []byte) (n, size int, from netip.AddrPort, err error)
+
+	// LocalAddr is the address that Receive listens on. Its IP may be
+	// unspecified.
+	LocalAddr() netip.AddrPort
+
+	// Close unblocks Receive and releases the address. It is idempotent.
+	Close() error
+}

@@ -1,0 +1,323 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// WebSocket is an [Ordered] carrier: one binary message carries one frame.
+// One goroutine writes; Close waits for it.
+type WebSocket struct {
+	conn   *websocket.Conn
+	cork   *corked // under conn; nil where conn writes whole messages itself
+	remote netip.AddrPort
+
+	ctx    context.Context // of every read and write; ends with the connection
+	cancel context.CancelFunc
+	wake   chan struct{} // capacity 1: there is something to write, or the end
+	drain  chan struct{} // capacity 1: something was written
+	done   chan struct{} // closed when the writer has ended
+
+	mu     sync.Mutex // guards what follows
+	queue  [][]byte
+	queued int
+	err    error // final
+	closed bool
+}
+
+var _ Ordered = (*WebSocket)(nil)
+
+const (
+	// maxMessage is the longest message that is read: a frame's limit.
+	maxMessage = 2 << 20
+	// writeTimeout ends a connection that takes nothing for so long.
+	writeTimeout = 30 * time.Second
+	// closeTimeout bounds how long Close goes on writing what is queued.
+	closeTimeout = 2 * time.Second
+	// webSocketProtocol is the subprotocol that both sides name, so that a
+	// proxy or another service at the same place is told apart.
+	webSocketProtocol = "stt.1"
+)
+
+// DialWebSocket opens a connection to a ws:// or wss:// address, through the
+// proxy that the usual environment variables name. A certificate is checked
+// as for any web page; who the peer is, only the handshake above proves. ctx
+// bounds the opening.
+func DialWebSocket(ctx context.Context, url string) (*WebSocket, error) {
+	// The library's client writes 4 KiB at a time, because it masks.
+	var cork *corked
+	dialer := net.Dialer{}
+	client := &http.Client{Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			cork = &corked{Conn: conn}
+			return cork, nil
+		},
+	}}
+	conn, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
+		HTTPClient:      client,
+		Subprotocols:    []string{webSocketProtocol},
+		CompressionMode: websocket.CompressionDisabled, // what is sealed does not shrink
+	})
+	if err != nil {
+		return nil, fmt.Errorf("websocket: %w", err)
+	}
+	if conn.Subprotocol() != webSocketProtocol {
+		_ = conn.CloseNow()
+		return nil, fmt.Errorf("websocket: %s does not speak %s", url, webSocketProtocol)
+	}
+	var remote netip.AddrPort
+	if resp != nil && resp.Request != nil {
+		remote = hostAddr(resp.Request.URL.Host)
+	}
+	return newWebSocket(conn, cork, remote), nil
+}
+
+// hostAddr returns the address in a URL's host, if it is a literal one.
+func hostAddr(host string) netip.AddrPort {
+	a, _ := netip.ParseAddrPort(host)
+	return a
+}
+
+// WebSocketHandler answers requests to open a WebSocket and hands each
+// connection to accept, which takes it over. It refuses other requests with
+// a plain page, and other origins' scripts.
+func WebSocketHandler(accept func(*WebSocket)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+			Subprotocols:    []string{webSocketProtocol},
+			CompressionMode: websocket.CompressionDisabled,
+		})
+		if err != nil {
+			return // Accept has answered
+		}
+		if conn.Subprotocol() != webSocketProtocol {
+			_ = conn.Close(websocket.StatusPolicyViolation, "unknown subprotocol")
+			return
+		}
+		remote, _ := netip.ParseAddrPort(r.RemoteAddr)
+		accept(newWebSocket(conn, nil, netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())))
+	})
+}
+
+func newWebSocket(conn *websocket.Conn, cork *corked, remote netip.AddrPort) *WebSocket {
+	conn.SetReadLimit(maxMessage)
+	w := &WebSocket{
+		conn: conn, cork: cork, remote: remote,
+		wake: make(chan struct{}, 1), drain: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	go w.write()
+	return w
+}
+
+// messageBuffers holds copies of frames that wait to be written.
+var messageBuffers = sync.Pool{New: func() any { b := make([]byte, 0, MaxBatch); return &b }}
+
+// Send implements [Ordered].
+func (w *WebSocket) Send(frame []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	if w.closed {
+		return net.ErrClosed
+	}
+	b := *messageBuffers.Get().(*[]byte)
+	w.queue = append(w.queue, append(b[:0], frame...))
+	w.queued += len(frame)
+	signal(w.wake)
+	return nil
+}
+
+// Queued implements [Ordered].
+func (w *WebSocket) Queued() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.queued
+}
+
+// Drained implements [Ordered].
+func (w *WebSocket) Drained() <-chan struct{} { return w.drain }
+
+// write is the goroutine that writes what is queued.
+func (w *WebSocket) write() {
+	defer close(w.done)
+	for {
+		w.mu.Lock()
+		var next []byte
+		if len(w.queue) > 0 {
+			next = w.queue[0]
+			w.queue[0] = nil
+			w.queue = w.queue[1:]
+		} else {
+			w.queue = nil
+		}
+		closed := w.closed
+		w.mu.Unlock()
+		if next == nil {
+			if closed {
+				return
+			}
+			select {
+			case <-w.wake:
+			case <-w.ctx.Done():
+				return
+			}
+			continue
+		}
+		ctx, cancel := context.WithTimeout(w.ctx, writeTimeout)
+		err := w.writeMessage(ctx, next)
+		cancel()
+		w.mu.Lock()
+		w.queued -= len(next)
+		if err != nil {
+			w.err = err
+		}
+		w.mu.Unlock()
+		if cap(next) == MaxBatch {
+			messageBuffers.Put(&next)
+		}
+		signal(w.drain)
+		if err != nil {
+			_ = w.conn.CloseNow()
+			return
+		}
+	}
+}
+
+// writeMessage writes one message, in one call of the system where it can.
+func (w *WebSocket) writeMessage(ctx context.Context, b []byte) error {
+	if w.cork == nil {
+		return w.conn.Write(ctx, websocket.MessageBinary, b)
+	}
+	w.cork.hold()
+	err := w.conn.Write(ctx, websocket.MessageBinary, b)
+	if ferr := w.cork.flush(); err == nil {
+		err = ferr
+	}
+	return err
+}
+
+// corked is a connection that gathers what is written between hold and
+// flush.
+type corked struct {
+	net.Conn
+
+	mu   sync.Mutex // guards what follows
+	held bool
+	buf  []byte
+}
+
+// maxCork is how much is gathered before it is written all the same.
+const maxCork = MaxBatch + 4<<10
+
+func (c *corked) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.held {
+		return c.Conn.Write(p)
+	}
+	if len(c.buf)+len(p) > maxCork {
+		if err := c.empty(); err != nil {
+			return 0, err
+		}
+	}
+	c.buf = append(c.buf, p...)
+	return len(p), nil
+}
+
+// empty writes what was gathered; c.mu is held.
+func (c *corked) empty() error {
+	_, err := c.Conn.Write(c.buf)
+	c.buf = c.buf[:0]
+	return err
+}
+
+func (c *corked) hold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = true
+}
+
+func (c *corked) flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = false
+	return c.empty()
+}
+
+// Receive implements [Ordered].
+func (w *WebSocket) Receive(buf []byte) ([]byte, error) {
+	for {
+		kind, r, err := w.conn.Reader(w.ctx)
+		if err != nil {
+			return nil, err
+		}
+		n, err := io.ReadFull(r, buf)
+		switch {
+		case errors.Is(err, io.EOF) && n == 0:
+			continue // an empty message is no frame
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			buf = buf[:n]
+		case err != nil:
+			return nil, err
+		default:
+			// The message fills buf, or is longer: what it is longer by
+			// arrives before memory is taken for it.
+			rest, err := io.ReadAll(r)
+			if err != nil {
+				return nil, err
+			}
+			if len(rest) > 0 {
+				buf = append(append(make([]byte, 0, n+len(rest)), buf...), rest...)
+			}
+		}
+		if kind != websocket.MessageBinary {
+			return nil, errors.New("websocket: a message that is not binary")
+		}
+		return buf, nil
+	}
+}
+
+// RemoteAddr implements [Ordered].
+func (w *WebSocket) RemoteAddr() netip.AddrPort { return w.remote }
+
+// Close implements [Ordered].
+func (w *WebSocket) Close() error {
+	w.mu.Lock()
+	first := !w.closed
+	w.closed = true
+	w.mu.Unlock()
+	if first {
+		signal(w.wake)
+		timer := time.AfterFunc(closeTimeout, w.cancel)
+		<-w.done
+		timer.Stop()
+		w.cancel()
+		_ = w.conn.CloseNow()
+	}
+	<-w.done
+	return nil
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

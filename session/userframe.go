@@ -1,0 +1,237 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"sync"
+
+	"github.com/seigr/sttnode/frame"
+)
+
+// MaxUserFrame is the most bytes in a frame of the application.
+const MaxUserFrame = frame.MaxSize - frame.MaxHeaderSize - frame.TagSize
+
+// userWindow is how many bytes of the application's frames a peer may send
+// ahead of the handlers, in a session.
+const userWindow = 256 << 10
+
+// UserFrame is a frame of the application, type 0x80 to 0xFF, as it arrived:
+// opened, whole, and in the order in which the peer sent it in this session.
+type UserFrame struct {
+	Session *Session
+	Type    frame.Type
+	Stream  uint16 // whatever the sender put there; no stream has to be open
+	Payload []byte // the handler's own
+}
+
+// userChannel carries the application's frames of a session, both ways. They
+// share one sequence of offsets, in which the end of each frame occupies one
+// offset, so that loss recovery and credits are those of a stream. A frame
+// longer than a datagram travels in pieces of the same type.
+type userChannel struct {
+	mu  sync.Mutex // guards what follows
+	out userSend
+	in  userRecv
+	err error
+
+	writable chan struct{} // capacity 1
+	readable chan struct{} // capacity 1
+	running  bool          // deliver has been started; owned by the loop
+}
+
+// userMark is the end of a frame: the offset behind its end.
+type userMark struct {
+	end    uint64
+	typ    frame.Type
+	stream uint16
+}
+
+// markAt returns the index of the first mark beyond offset.
+func markAt(marks []userMark, offset uint64) int {
+	return sort.Search(len(marks), func(i int) bool { return marks[i].end > offset })
+}
+
+// userSend is the sending half. The byte at the offset of a frame's end is in
+// the buffer, but not on the wire.
+type userSend struct {
+	sendHalf
+	marks []userMark
+}
+
+func (h *userSend) push(t frame.Type, stream uint16, p []byte) {
+	h.write(p)
+	h.write([]byte{0})
+	h.marks = append(h.marks, userMark{h.buf.end, t, stream})
+}
+
+// pop chooses the next piece: n bytes at offset of the frame that mark ends,
+// with its end if end. The credit is the channel's own.
+func (h *userSend) pop(room func(offset uint64) int) (mark userMark, offset uint64, n int, end bool) {
+	offset, n, _, _ = h.sendHalf.pop(^uint64(0), func(offset uint64) int {
+		left := h.marks[markAt(h.marks, offset)].end - offset
+		if space := max(room(offset), 0); left-1 > uint64(space) {
+			return space
+		}
+		return int(left)
+	})
+	mark = h.marks[markAt(h.marks, offset)]
+	if end = n > 0 && offset+uint64(n) == mark.end; end {
+		n--
+	}
+	return mark, offset, n, end
+}
+
+// onAcked is sendHalf's, with the end of a frame as a byte.
+func (h *userSend) onAcked(offset uint64, n int, end bool) (freed int) {
+	freed = h.sendHalf.onAcked(offset, n+size(end), false)
+	if i := markAt(h.marks, h.buf.base); i > 0 {
+		h.marks = h.marks[:copy(h.marks, h.marks[i:])]
+	}
+	return freed
+}
+
+func (h *userSend) onLost(offset uint64, n int, end bool) {
+	h.sendHalf.onLost(offset, n+size(end), false)
+}
+
+func size(end bool) int {
+	if end {
+		return 1
+	}
+	return 0
+}
+
+// userRecv is the receiving half.
+type userRecv struct {
+	recvHalf
+	marks []userMark // ends that have arrived and have not been read
+	part  []byte     // bytes of the frame that is being read
+}
+
+// onPiece takes a piece of a frame.
+func (h *userRecv) onPiece(t frame.Type, stream uint16, d frame.Data) error {
+	if _, _, err := h.onData(d.Offset, d.Bytes, false); err != nil {
+		return err
+	}
+	if !d.Fin {
+		return nil
+	}
+	end := d.Offset + uint64(len(d.Bytes)) + 1
+	if _, _, err := h.onData(end-1, []byte{0}, false); err != nil {
+		return err
+	}
+	if i := markAt(h.marks, end-1); end > h.buf.base && !h.discard && (i == len(h.marks) || h.marks[i].end != end) {
+		h.marks = append(h.marks, userMark{})
+		copy(h.marks[i+1:], h.marks[i:])
+		h.marks[i] = userMark{end, t, stream}
+	}
+	return nil
+}
+
+// next returns the next whole frame. It moves what has arrived of one out of
+// the window, so that a frame may be longer than that.
+func (h *userRecv) next() (f UserFrame, ok bool, err error) {
+	n := h.readable()
+	if len(h.marks) > 0 {
+		n = min(n, int(h.marks[0].end-h.buf.base))
+	}
+	have := len(h.part)
+	if have+n > MaxUserFrame+1 {
+		return f, false, violation(CodeProtocol, "frame of the application over %d bytes", MaxUserFrame)
+	}
+	h.part = append(h.part, make([]byte, n)...)
+	h.read(h.part[have:])
+	if len(h.marks) == 0 || h.buf.base != h.marks[0].end {
+		return f, false, nil
+	}
+	m := h.marks[0]
+	h.marks = h.marks[:copy(h.marks, h.marks[1:])]
+	f = UserFrame{Type: m.typ, Stream: m.stream, Payload: h.part[: len(h.part)-1 : len(h.part)-1]}
+	h.part = nil
+	return f, true, nil
+}
+
+func (c *userChannel) init(discard bool) {
+	c.out.init(0, userWindow)
+	c.in.init(0, userWindow)
+	c.in.discard = discard
+	c.writable, c.readable = make(chan struct{}, 1), make(chan struct{}, 1)
+}
+
+// SendFrame sends a frame of the application, of a type from
+// [frame.TypeUser] on, with at most [MaxUserFrame] bytes. The peer gets it
+// whole, once, and in the order of the calls in this session. It waits while
+// the peer's handlers are too far behind, and returns once the frame is
+// buffered. stream is for the application to use.
+func (s *Session) SendFrame(ctx context.Context, t frame.Type, stream uint16, payload []byte) error {
+	if t < frame.TypeUser {
+		return fmt.Errorf("session: frame type %s is not the application's", t)
+	}
+	if len(payload) > MaxUserFrame {
+		return fmt.Errorf("frame of %d bytes: %w", len(payload), ErrMessageTooLong)
+	}
+	c := &s.user
+	for {
+		c.mu.Lock()
+		err, room := c.err, c.out.buffered() < userWindow
+		if err == nil && room {
+			c.out.push(t, stream, payload)
+		}
+		again := c.out.buffered() < userWindow
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if room {
+			if again {
+				signal(c.writable) // for the next one who waits
+			}
+			signal(s.wake)
+			return nil
+		}
+		select {
+		case <-c.writable:
+		case <-s.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// deliver is the goroutine that hands a session's frames to their handlers,
+// one at a time.
+func (s *Session) deliverFrames() {
+	c := &s.user
+	for {
+		c.mu.Lock()
+		f, ok, err := c.in.next()
+		credit := c.in.credit()
+		c.mu.Unlock()
+		if credit {
+			signal(s.wake)
+		}
+		switch {
+		case err != nil:
+			s.requestClose(closeRequest{code: CodeProtocol, reason: err.Error()})
+			return
+		case ok:
+			f.Session = s
+			s.cfg.Frames.dispatch(f)
+		default:
+			select {
+			case <-c.readable:
+			case <-s.done:
+				// What had arrived whole before the end is still handed out.
+				c.mu.Lock()
+				f, ok, err = c.in.next()
+				c.mu.Unlock()
+				if !ok || err != nil {
+					return
+				}
+				f.Session = s
+				s.cfg.Frames.dispatch(f)
+			}
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package dht
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/seigr/sttnode/stc"
+)
+
+// Contact is a node and where it is reached over UDP. ID is always
+// Key.NodeID(). A Contact is a plain value; a node that is known at two
+// addresses is two Contacts with one ID.
+type Contact struct {
+	ID   stc.Hash
+	Key  stc.PublicKey
+	Addr netip.AddrPort
+}
+
+// NewContact returns the contact of the node that owns key at addr.
+func NewContact(key stc.PublicKey, addr netip.AddrPort) Contact {
+	return Contact{ID: key.NodeID(), Key: key, Addr: normalAddr(addr)}
+}
+
+// check reports, as ErrBadContact, why c can be nobody's contact.
+func (c Contact) check() error {
+	if c.Key.IsZero() || c.ID != c.Key.NodeID() {
+		return fmt.Errorf("%w: ID %v is not the ID of key %v", ErrBadContact, c.ID, c.Key)
+	}
+	if !usableAddr(c.Addr) {
+		return fmt.Errorf("%w: nothing can be sent to %v", ErrBadContact, c.Addr)
+	}
+	return nil
+}
+
+// normalAddr writes an IPv4 address that came in IPv6 clothes as IPv4, so that
+// one address has one form.
+func normalAddr(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// usableAddr reports whether one node can be sent to at a.
+func usableAddr(a netip.AddrPort) bool {
+	ip := a.Addr()
+	return a.IsValid() && a.Port() != 0 && !ip.Is4In6() && !ip.IsUnspecified() && !ip.IsMulticast() &&
+		ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// Scopes of addresses, from the narrowest.
+type scope uint8
+
+const (
+	scopeLoopback scope = iota
+	scopePrivate        // RFC 1918, RFC 4193, RFC 6598 and link-local
+	scopePublic
+)
+
+var sharedAddressSpace = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+
+func scopeOf(ip netip.Addr) scope {
+	switch {
+	case ip.IsLoopback():
+		return scopeLoopback
+	case ip.IsPrivate(), ip.IsLinkLocalUnicast(), sharedAddressSpace.Contains(ip):
+		return scopePrivate
+	}
+	return scopePublic
+}
+
+// relayable reports whether an address makes sense to a node at other: whether
+// we tell a node at other about it, and whether we believe a node at other who
+// tells us about it. Somebody on the internet has no business to send us to
+// hosts of our own network, and can reach none of them either.
+func relayable(a, other netip.AddrPort) bool {
+	if a.Addr().Zone() != "" || a.Addr().Is6() && a.Addr().IsLinkLocalUnicast() {
+		return false // means something on one link only
+	}
+	return scopeOf(a.Addr()) >= scopeOf(other.Addr())
+}
+
+// subnetOf returns the network that counts as one owner in the limits of the
+// table and of answers: the /24 of an IPv4 address, the /48 of an IPv6 one.
+// ok is false for private and loopback addresses, which have no limit.
+func subnetOf(a netip.AddrPort) (subnet netip.Prefix, ok bool) {
+	ip := a.Addr().WithZone("")
+	if scopeOf(ip) != scopePublic {
+		return netip.Prefix{}, false
+	}
+	bits := 24
+	if ip.Is6() {
+		bits = 48
+	}
+	subnet, err := ip.Prefix(bits)
+	return subnet, err == nil
+}
+
+// diverse appends to dst the n members of sorted, which is in order of
+// preference, of which at most limit share a subnet. Only if there are not
+// enough of those are the others taken as well, in order; so a network that
+// lives in one subnet works, and in a large one nobody fills a list from one
+// subnet. The result is in the order of sorted. A limit of 0 or less is none.
+func diverse[T any](dst, sorted []T, n, limit int, addr func(T) netip.AddrPort) []T {
+	if n = max(n, 0); limit <= 0 || n == 0 || len(sorted) <= n {
+		return append(dst, sorted[:min(n, len(sorted))]...)
+	}
+	var counts map[netip.Prefix]int
+	var over []bool // members beyond the limit of their subnet; nil for none
+	within := 0
+	for i, x := range sorted {
+		if subnet, limited := subnetOf(addr(x)); limited {
+			if counts == nil {
+				counts = make(map[netip.Prefix]int)
+			}
+			if counts[subnet]++; counts[subnet] > limit {
+				if over == nil {
+					over = make([]bool, len(sorted))
+				}
+				over[i] = true
+				continue
+			}
+		}
+		if within++; within == n {
+			break
+		}
+	}
+	fill := n - within // how many of the others are needed
+	for i, x := range sorted {
+		if over != nil && over[i] {
+			if fill == 0 {
+				continue
+			}
+			fill--
+		}
+		if dst = append(dst, x); n == 1 {
+			break
+		}
+		n--
+	}
+	return dst
+}
+
+// diverseContacts is diverse for contacts.
+func diverseContacts(sorted []Contact, n, limit int) []Contact {
+	return diverse(nil, sorted, n, limit, func(c Contact) netip.AddrPort { return c.Addr })
+}

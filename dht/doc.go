@@ -1,0 +1,68 @@
+// Package dht finds nodes and providers of content: a Kademlia distributed
+// hash table over 256-bit node IDs (Maymounkov and Mazières, 2002), in sealed
+// datagrams between nodes that share a seed.
+//
+// # How it is built
+//
+//	DHT        one goroutine, timer and inbox        dht.go, api.go
+//	└ machine  a node as a pure state machine        machine.go, serve.go, upkeep.go
+//	  ├ search     runs a lookup                     search.go
+//	  │ └ lookup   whom to ask next                  lookup.go
+//	  ├ publisher  what we provide                   publisher.go, publish.go
+//	  ├ calls      requests and their answers        calls.go
+//	  ├ table      the nodes we know                 table.go, table_query.go, tablefile.go
+//	  ├ peers      who was heard of lately           peers.go
+//	  ├ records    what others provide               records.go
+//	  └ gate, cookies, codec                         gate.go, cookie.go, message.go
+//
+// Nothing below DHT knows a goroutine, a clock or a socket: time and datagrams
+// go in, datagrams and results come out, and chance comes from one seeded
+// generator. So what runs in production also runs by the thousand in virtual
+// time.
+//
+// # On the wire
+//
+// A datagram is at most 1,200 bytes: a frame of type DHT whose session ID,
+// epoch, stream and sequence number are zero, and whose payload is a sealed
+// datagram of package stc with the header as additional data. It proves the
+// sender's key, and with it the sender's ID. Inside is one message; numbers
+// are big-endian:
+//
+//	 0         1      2       3                11
+//	+---------+------+-------+----------------+-----------+-----------+------
+//	| version | kind | flags | transaction(8) | proof(16) | grant(16) | body
+//	+---------+------+-------+----------------+-----------+-----------+------
+//
+// version is 1. The transaction is chosen by who asks and repeated in the
+// answer. Flags: 0x01 the sender is a client, which serves nothing and belongs
+// in no table; 0x02 proof is there; 0x04 grant is there; 0x08, in an answer of
+// FIND_PROVIDERS, the sender itself provides the key. Everything else is
+// refused: one message has one encoding.
+//
+//	0x01 PING             nothing
+//	0x02 FIND_NODE        target(32)
+//	0x03 FIND_PROVIDERS   key(32)
+//	0x04 ADD_PROVIDER     ttl in seconds(4) count(1) count × key(32)       ttl 0 withdraws; count ≤ 32
+//
+//	0x80 CHALLENGE        nothing
+//	0x81 PING             nothing
+//	0x82 FIND_NODE        count(1) count × node
+//	0x83 FIND_PROVIDERS   count(1) count × provider, count(1) count × node
+//	0x84 ADD_PROVIDER     bits(4)                                          bit i: key i is done
+//
+// A node or provider is family(1), 4 or 6; address (4 or 16); port(2);
+// public key(32). The address of a provider is the one that its ADD_PROVIDER
+// came from. Behind the body of a request any number of zero bytes may follow.
+//
+// # Proof of address
+//
+// Anybody can write a false sender address on a datagram. So whoever asks is
+// taken to be at its address only if it shows a cookie that was granted to its
+// key there: grant in the messages of one side comes back as proof in those of
+// the other. Who makes cookies keeps nothing about them (see cookies). Before
+// that, what is sent to an address because of one request is never longer than
+// the request, and no record is stored: a request padded to 1,200 bytes is
+// answered with a list cut to that, any other with CHALLENGE, which grants a
+// cookie, and is then repeated. The first request to a node is padded, so
+// that getting to know it costs no round trip.
+package dht

@@ -1,0 +1,269 @@
+package dht
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/seigr/sttnode/stc"
+)
+
+// lookup finds the k nodes closest to a target: the iterative lookup of
+// Kademlia as a pure state machine. It is told of nodes and of what became of
+// calls, and says whom to call; it knows no clock, network or randomness.
+//
+// Each node that it hears of is a candidate:
+//
+//	waiting ──next──▶ asked ──stalled──▶ stalled ──failed──▶ failed
+//	                    │                   │                  │
+//	                    └────────answered───┴───────▶ answered ◀ (late)
+//
+// The targets are the k closest candidates that have not failed; of one /24 or
+// /48 no more than a few, as long as others are known. At most alpha of them
+// are asked at a time. A stalled call frees its slot at once, so a silent node
+// costs a moment's patience and not a timeout, and its answer counts whenever
+// it comes, even after it was given up. Once the closest of the targets has
+// answered, nothing closer is likely to turn up, and all others are asked in
+// one go.
+//
+// The lookup is done when every target has answered, which makes them its
+// result, or when it has asked as many nodes as it may. It stays usable after
+// that: a late answer may still add to the result.
+type lookup struct {
+	target stc.Hash
+	cfg    lookupConfig
+
+	byID   map[stc.Hash]*lookupNode
+	sorted []*lookupNode // by distance to target
+	asked  map[netip.AddrPort]int
+
+	inFlight int // nodes in state lookupAsked
+	stats    lookupCounts
+
+	alive, chosen []*lookupNode // scratch of targets
+}
+
+// lookupConfig bounds a lookup; no field is zero.
+type lookupConfig struct {
+	self      stc.Hash
+	k         int
+	alpha     int
+	maxAsked  int // nodes that are asked at all
+	perSubnet int // targets of one /24 or /48; <0: no limit
+}
+
+// lookupCounts says what a lookup did.
+type lookupCounts struct {
+	asked, answered, failed int
+	hops                    int // the longest chain of nodes that answered, each told of by the one before
+}
+
+type lookupState uint8
+
+const (
+	lookupWaiting  lookupState = iota // not asked yet
+	lookupAsked                       // asked, occupies a slot
+	lookupStalled                     // asked, slower than was expected of it
+	lookupAnswered                    // has answered
+	lookupFailed                      // did not answer in time
+)
+
+type lookupNode struct {
+	Contact
+	state lookupState
+	depth int // 1 if known at the start, else one more than who told us
+}
+
+// Bounds on what a lookup remembers and does.
+const (
+	// lookupRemembers times k candidates are kept, the closest ones.
+	lookupRemembers = 8
+	// lookupPerAddress: nodes behind one address that are asked. One socket
+	// is one node, but its ID may have changed since the last we heard.
+	lookupPerAddress = 2
+)
+
+func newLookup(target stc.Hash, cfg lookupConfig) *lookup {
+	return &lookup{
+		target: target,
+		cfg:    cfg,
+		byID:   make(map[stc.Hash]*lookupNode),
+		asked:  make(map[netip.AddrPort]int),
+	}
+}
+
+// add adds nodes known at the start.
+func (l *lookup) add(contacts []Contact) { l.learn(contacts, 0) }
+
+// learn adds what a node at the given depth told of.
+func (l *lookup) learn(contacts []Contact, depth int) {
+	for _, c := range contacts {
+		if c.ID == l.cfg.self {
+			continue
+		}
+		if n := l.byID[c.ID]; n != nil {
+			// A node that moved is worth another try at its new address.
+			if n.state == lookupFailed && n.Addr != c.Addr && l.asked[c.Addr] == 0 {
+				n.Contact, n.state = c, lookupWaiting
+			}
+			continue
+		}
+		limit := lookupRemembers * l.cfg.k
+		i, _ := slices.BinarySearchFunc(l.sorted, c.ID, func(n *lookupNode, id stc.Hash) int {
+			return compareDistance(l.target, n.ID, id)
+		})
+		if i >= limit {
+			continue
+		}
+		n := &lookupNode{Contact: c, depth: depth + 1}
+		l.byID[c.ID] = n
+		l.sorted = slices.Insert(l.sorted, i, n)
+		if len(l.sorted) > limit {
+			l.dropFarthest()
+		}
+	}
+}
+
+// dropFarthest forgets the farthest candidate that no call is out to.
+func (l *lookup) dropFarthest() {
+	for i := len(l.sorted) - 1; i >= 0; i-- {
+		if n := l.sorted[i]; n.state != lookupAsked && n.state != lookupStalled {
+			delete(l.byID, n.ID)
+			l.sorted = slices.Delete(l.sorted, i, i+1)
+			return
+		}
+	}
+}
+
+// targets returns the k closest candidates that have not failed. The result is
+// valid until the next call.
+func (l *lookup) targets() []*lookupNode {
+	l.alive = l.alive[:0]
+	for _, n := range l.sorted {
+		if n.state != lookupFailed {
+			l.alive = append(l.alive, n)
+		}
+	}
+	l.chosen = l.choose(l.chosen[:0], l.alive)
+	return l.chosen
+}
+
+// choose appends to dst the k closest of nodes, of many subnets if it can be.
+func (l *lookup) choose(dst, nodes []*lookupNode) []*lookupNode {
+	return diverse(dst, nodes, l.cfg.k, l.cfg.perSubnet, func(n *lookupNode) netip.AddrPort { return n.Addr })
+}
+
+// next returns the nodes to be called now, which count as asked from here on.
+// An empty result means to wait for what becomes of the calls that are out, or
+// that the lookup is done.
+func (l *lookup) next() []Contact {
+	var calls []Contact
+again:
+	targets := l.targets()
+	slots := l.cfg.alpha
+	if len(targets) > 0 && targets[0].state == lookupAnswered {
+		slots = l.cfg.k
+	}
+	for _, n := range targets {
+		if l.inFlight >= slots || l.stats.asked >= l.cfg.maxAsked {
+			break
+		}
+		if n.state != lookupWaiting {
+			continue
+		}
+		if l.asked[n.Addr] >= lookupPerAddress {
+			n.state = lookupFailed
+			goto again
+		}
+		l.asked[n.Addr]++
+		n.state = lookupAsked
+		l.inFlight++
+		l.stats.asked++
+		calls = append(calls, n.Contact)
+	}
+	return calls
+}
+
+// answered takes note that a node has answered and told of others. It reports
+// whether the answer was one to count.
+func (l *lookup) answered(id stc.Hash, told []Contact) bool {
+	n := l.byID[id]
+	if n == nil || n.state == lookupWaiting || n.state == lookupAnswered {
+		return false
+	}
+	switch n.state {
+	case lookupAsked:
+		l.inFlight--
+	case lookupFailed:
+		l.stats.failed--
+	}
+	n.state = lookupAnswered
+	l.stats.answered++
+	l.stats.hops = max(l.stats.hops, n.depth)
+	l.learn(told, n.depth)
+	return true
+}
+
+// stalled takes note that a node is slower than was expected of it.
+func (l *lookup) stalled(id stc.Hash) {
+	if n := l.byID[id]; n != nil && n.state == lookupAsked {
+		n.state = lookupStalled
+		l.inFlight--
+	}
+}
+
+// failed takes note that a node was given up.
+func (l *lookup) failed(id stc.Hash) {
+	n := l.byID[id]
+	if n == nil {
+		return
+	}
+	switch n.state {
+	case lookupAsked:
+		l.inFlight--
+	case lookupStalled:
+	default:
+		return
+	}
+	n.state = lookupFailed
+	l.stats.failed++
+}
+
+// done reports whether there is nobody left to ask or to wait for.
+func (l *lookup) done() bool {
+	for _, n := range l.targets() {
+		switch n.state {
+		case lookupAsked, lookupStalled:
+			return false
+		case lookupWaiting:
+			if l.stats.asked < l.cfg.maxAsked {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// complete reports whether all targets have answered, and at least one has.
+func (l *lookup) complete() bool {
+	for _, n := range l.targets() {
+		if n.state != lookupAnswered {
+			return false
+		}
+	}
+	return l.stats.answered > 0
+}
+
+// result returns the closest nodes that have answered, at most k.
+func (l *lookup) result() []Contact {
+	var answered []*lookupNode
+	for _, n := range l.sorted {
+		if n.state == lookupAnswered {
+			answered = append(answered, n)
+		}
+	}
+	var result []Contact
+	for _, n := range l.choose(nil, answered) {
+		result = append(result, n.Contact)
+	}
+	return result
+}

@@ -1,0 +1,232 @@
+package dht
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/seigr/sttnode/frame"
+	"github.com/seigr/sttnode/stc"
+)
+
+// keyOf is a key that looks like one; nothing is sealed to it.
+func keyOf(b byte) stc.PublicKey { return stc.PublicKey(bytes.Repeat([]byte{b & 0x7F}, 32)) }
+
+func contactOf(b byte, addr string) Contact {
+	return NewContact(keyOf(b), netip.MustParseAddrPort(addr))
+}
+
+// The bytes of each message, as drawn in the package documentation.
+func TestMessageBytes(t *testing.T) {
+	proof, grant := cookie(bytes.Repeat([]byte{0xAA}, 16)), cookie(bytes.Repeat([]byte{0xBB}, 16))
+	target := stc.Hash(bytes.Repeat([]byte{0x11}, 32))
+	const tx = "0102030405060708"
+	aa, bb, t11 := strings.Repeat("aa", 16), strings.Repeat("bb", 16), strings.Repeat("11", 32)
+	key22, key33 := strings.Repeat("22", 32), strings.Repeat("33", 32)
+	four, six := contactOf(0x22, "10.1.2.3:4700"), contactOf(0x33, "[2001:db8::1]:4701")
+	four22, six33 := "04"+"0a010203"+"125c"+key22, "06"+"20010db8000000000000000000000001"+"125d"+key33
+	for _, test := range []struct {
+		m    message
+		want string
+	}{
+		{message{kind: kindPing}, "010100" + tx},
+		{message{kind: kindPing, client: true, proof: proof, grant: grant}, "010107" + tx + aa + bb},
+		{message{kind: kindPing, pad: 3}, "010100" + tx + "000000"},
+		{message{kind: kindPing | kindAnswer, grant: grant}, "018104" + tx + bb},
+		{message{kind: kindFindNode, proof: proof, target: target}, "010202" + tx + aa + t11},
+		{message{kind: kindFindProviders, target: target}, "010300" + tx + t11},
+		{message{kind: kindAddProvider, ttl: 172800, keys: []stc.Hash{target, target}}, "010400" + tx + "0002a300" + "02" + t11 + t11},
+		{message{kind: kindChallenge, grant: grant}, "018004" + tx + bb},
+		{message{kind: kindFindNode | kindAnswer, nodes: []Contact{four, six}}, "018200" + tx + "02" + four22 + six33},
+		{message{kind: kindFindProviders | kindAnswer, provides: true, providers: []Contact{six}, nodes: []Contact{four}},
+			"018308" + tx + "01" + six33 + "01" + four22},
+		{message{kind: kindAddProvider | kindAnswer, stored: 5}, "018400" + tx + "00000005"},
+	} {
+		test.m.tx = 0x0102030405060708
+		got := test.m.append(nil)
+		if hex.EncodeToString(got) != test.want {
+			t.Errorf("%v:\n got %x\nwant %s", test.m.kind, got, test.want)
+		}
+		if test.m.size() != len(got) {
+			t.Errorf("%v: size() = %d, is %d", test.m.kind, test.m.size(), len(got))
+		}
+		back, err := decodeMessage(got)
+		if err != nil || !reflect.DeepEqual(back, test.m) {
+			t.Errorf("%v: decoded as %+v, %v", test.m.kind, back, err)
+		}
+	}
+}
+
+// The sizes that the padding rules and the answers' room are made of.
+func TestSizes(t *testing.T) {
+	if sealOverhead != 100 || maxMessage != 1100 || barePing != 127 {
+		t.Errorf("overhead %d, message %d, ping %d", sealOverhead, maxMessage, barePing)
+	}
+	// 20 IPv6 nodes fit into an answer.
+	m := message{kind: kindFindNode | kindAnswer, grant: cookie{1}}
+	for range 20 {
+		m.nodes = append(m.nodes, contactOf(1, "[2001:db8::1]:1"))
+	}
+	if m.size() > maxMessage {
+		t.Errorf("answer of 20 nodes is %d bytes", m.size())
+	}
+	full := message{kind: kindAddProvider, proof: cookie{1}, grant: cookie{1}, keys: make([]stc.Hash, maxKeys)}
+	if full.size() > maxMessage {
+		t.Errorf("ADD_PROVIDER of %d keys is %d bytes", maxKeys, full.size())
+	}
+	if h := frame.AppendHeader(nil, frame.Header{Type: frame.TypeDHT}); hex.EncodeToString(h) != "060000000000000000000000" {
+		t.Errorf("header %x", h)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	const tx = "0102030405060708"
+	zero16, t11 := strings.Repeat("00", 16), strings.Repeat("11", 32)
+	node := "04" + "0a010203" + "125c" + strings.Repeat("22", 32)
+	for name, in := range map[string]string{
+		"nothing":                    "",
+		"short":                      "010100" + tx[:14],
+		"version 0":                  "000100" + tx,
+		"version 2":                  "020100" + tx,
+		"kind 0":                     "010000" + tx,
+		"kind 5":                     "010500" + tx,
+		"answer 5":                   "018500" + tx,
+		"unknown flag":               "010110" + tx,
+		"provides on a request":      "010308" + tx + t11,
+		"provides on another answer": "018208" + tx + "00",
+		"proof cut":                  "010102" + tx + "aabb",
+		"zero proof":                 "010102" + tx + zero16,
+		"zero grant":                 "010104" + tx + zero16,
+		"target cut":                 "010200" + tx + t11[:62],
+		"padding not zero":           "010200" + tx + t11 + "0001",
+		"no keys":                    "010400" + tx + "00000001" + "00",
+		"33 keys":                    "010400" + tx + "00000001" + "21" + strings.Repeat(t11, 33),
+		"keys cut":                   "010400" + tx + "00000001" + "02" + t11,
+		"ttl cut":                    "010400" + tx + "0000",
+		"bits cut":                   "018400" + tx + "0000",
+		"answer padded":              "018100" + tx + "00",
+		"challenge padded":           "018000" + tx + "00",
+		"count without nodes":        "018200" + tx + "01",
+		"node cut":                   "018200" + tx + "01" + node[:len(node)-2],
+		"more nodes than counted":    "018200" + tx + "01" + node + node,
+		"second list missing":        "018300" + tx + "01" + node,
+		"family 5":                   "018200" + tx + "01" + "05" + node[2:],
+		"port 0":                     "018200" + tx + "01" + "040a010203" + "0000" + node[14:],
+		"unspecified address":        "018200" + tx + "01" + "0400000000" + node[10:],
+		"multicast address":          "018200" + tx + "01" + "04e0000001" + node[10:],
+		"IPv4 in IPv6 clothes":       "018200" + tx + "01" + "06" + strings.Repeat("00", 10) + "ffff0a010203" + node[10:],
+		"zero key":                   "018200" + tx + "01" + node[:14] + strings.Repeat("00", 32),
+		"key with sign bit":          "018200" + tx + "01" + node[:14] + strings.Repeat("22", 31) + "a2",
+		"too long":                   "010100" + tx + strings.Repeat("00", maxMessage),
+	} {
+		b, err := hex.DecodeString(in)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if m, err := decodeMessage(b); !errors.Is(err, errMalformed) {
+			t.Errorf("%s: %+v, %v", name, m, err)
+		}
+	}
+}
+
+func TestFitting(t *testing.T) {
+	cs := []Contact{contactOf(1, "10.0.0.1:1"), contactOf(2, "[fd00::1]:1"), contactOf(3, "10.0.0.3:1")}
+	for _, test := range []struct{ space, want int }{{-5, 0}, {0, 0}, {38, 0}, {39, 1}, {89, 1}, {90, 2}, {128, 2}, {129, 3}, {500, 3}} {
+		if got := len(fitting(cs, test.space)); got != test.want {
+			t.Errorf("%d fit into %d bytes, want %d", got, test.space, test.want)
+		}
+	}
+}
+
+var anyContact = rapid.Custom(func(t *rapid.T) Contact {
+	addr := netip.AddrFrom4([4]byte(rapid.SliceOfN(rapid.ByteRange(1, 200), 4, 4).Draw(t, "ip")))
+	if rapid.Bool().Draw(t, "six") {
+		addr = netip.AddrFrom16([16]byte(append([]byte{0x20}, rapid.SliceOfN(rapid.Byte(), 15, 15).Draw(t, "ip6")...)))
+	}
+	return NewContact(keyOf(rapid.ByteRange(1, 127).Draw(t, "key")), netip.AddrPortFrom(addr, rapid.Uint16Min(1).Draw(t, "port")))
+})
+
+func TestMessageRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := message{
+			kind:   rapid.SampledFrom([]kind{0x01, 0x02, 0x03, 0x04, 0x80, 0x81, 0x82, 0x83, 0x84}).Draw(t, "kind"),
+			client: rapid.Bool().Draw(t, "client"),
+			tx:     rapid.Uint64().Draw(t, "tx"),
+		}
+		if rapid.Bool().Draw(t, "proof") {
+			m.proof = cookie{rapid.ByteMin(1).Draw(t, "c")}
+		}
+		if rapid.Bool().Draw(t, "grant") {
+			m.grant = cookie{15: rapid.ByteMin(1).Draw(t, "c")}
+		}
+		switch m.kind {
+		case kindFindNode, kindFindProviders:
+			m.target = anyHash.Draw(t, "target")
+		case kindAddProvider:
+			m.ttl = rapid.Uint32().Draw(t, "ttl")
+			m.keys = rapid.SliceOfN(anyHash, 1, maxKeys).Draw(t, "keys")
+		case kindAddProvider | kindAnswer:
+			m.stored = rapid.Uint32().Draw(t, "stored")
+		case kindFindProviders | kindAnswer:
+			m.provides = rapid.Bool().Draw(t, "provides")
+			m.providers = rapid.SliceOfN(anyContact, 0, 10).Draw(t, "providers")
+			m.nodes = rapid.SliceOfN(anyContact, 0, 10).Draw(t, "nodes")
+		case kindFindNode | kindAnswer:
+			m.nodes = rapid.SliceOfN(anyContact, 0, 20).Draw(t, "nodes")
+		}
+		if !m.kind.isAnswer() {
+			m.pad = rapid.IntRange(0, maxMessage-m.size()).Draw(t, "pad")
+		}
+		b := m.append(nil)
+		back, err := decodeMessage(b)
+		if err != nil || len(b) != m.size() {
+			t.Fatalf("%v of %d bytes, size() = %d: %v", m.kind, len(b), m.size(), err)
+		}
+		if again := back.append(nil); !bytes.Equal(again, b) {
+			t.Fatalf("encoded again:\n%x\n%x", again, b)
+		}
+	})
+}
+
+// Whatever is accepted is the one encoding of what it means, and nothing
+// panics or takes more memory than a few times its input.
+func FuzzDecodeMessage(f *testing.F) {
+	for _, m := range []message{
+		{kind: kindPing, proof: cookie{1}},
+		{kind: kindFindNode, target: stc.Sum(nil), pad: 7},
+		{kind: kindFindProviders, grant: cookie{2}},
+		{kind: kindAddProvider, ttl: 5, keys: []stc.Hash{stc.Sum(nil)}},
+		{kind: kindChallenge, grant: cookie{3}},
+		{kind: kindFindNode | kindAnswer, nodes: []Contact{contactOf(1, "10.0.0.1:1")}},
+		{kind: kindFindProviders | kindAnswer, provides: true, providers: []Contact{contactOf(1, "[fd00::1]:1")}},
+		{kind: kindAddProvider | kindAnswer, stored: 1},
+	} {
+		f.Add(m.append(nil))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := decodeMessage(b)
+		if err != nil {
+			if !errors.Is(err, errMalformed) {
+				t.Errorf("error %v", err)
+			}
+			return
+		}
+		if again := m.append(nil); !bytes.Equal(again, b) {
+			t.Errorf("not canonical:\n%x\n%x", b, again)
+		}
+		if m.size() != len(b) {
+			t.Errorf("size() = %d of %d bytes", m.size(), len(b))
+		}
+		for _, c := range append(m.nodes, m.providers...) {
+			if c.check() != nil {
+				t.Errorf("contact %+v", c)
+			}
+		}
+	})
+}

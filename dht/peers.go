@@ -1,0 +1,137 @@
+package dht
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/seigr/sttnode/stc"
+)
+
+// peers remembers who was heard of lately, in the table or not: cookies that
+// were granted to us, round-trip times, and addresses as a further source for
+// lookups, which a table that is full of long-lived nodes lacks. It is bounded
+// and forgets the peer not heard of for longest. Not safe for concurrent use.
+type peers struct {
+	lru    *simplelru.LRU[stc.Hash, *peer]
+	proofs time.Duration // how long a cookie is worth showing
+	rtt    rtt           // of everybody, for peers of which nothing is known
+}
+
+// peer is what is remembered of one.
+type peer struct {
+	Contact
+	proof   cookie // shows this peer that we receive at our address
+	proofAt time.Time
+	rtt     rtt
+	routes  bool // takes part in routing: answered, and is no client
+}
+
+func newPeers(size int, proofs time.Duration) *peers {
+	lru, err := simplelru.NewLRU[stc.Hash, *peer](size, nil)
+	if err != nil {
+		panic("dht: peers: " + err.Error()) // only for a size that is not positive; Config is checked
+	}
+	return &peers{lru: lru, proofs: proofs}
+}
+
+// touch returns what is remembered of c, anew if it was nothing or belonged to
+// another address, and makes it the latest.
+func (p *peers) touch(c Contact) *peer {
+	e, ok := p.lru.Get(c.ID)
+	if !ok || e.Addr != c.Addr {
+		e = &peer{Contact: c}
+		p.lru.Add(c.ID, e)
+	}
+	return e
+}
+
+// granted remembers a cookie that c gave us.
+func (p *peers) granted(now time.Time, c Contact, proof cookie) {
+	if proof != (cookie{}) {
+		e := p.touch(c)
+		e.proof, e.proofAt = proof, now
+	}
+}
+
+// proof returns the cookie to show to c; zero if there is none that c would
+// still take.
+func (p *peers) proof(now time.Time, c Contact) cookie {
+	if e, ok := p.lru.Peek(c.ID); ok && e.Addr == c.Addr && now.Sub(e.proofAt) < p.proofs {
+		return e.proof
+	}
+	return cookie{}
+}
+
+// measured takes a round trip of a call to c into account.
+func (p *peers) measured(c Contact, sample time.Duration) {
+	p.touch(c).rtt.add(sample)
+	p.rtt.add(sample)
+}
+
+// patience returns how long an answer of c may take before the call counts as
+// stalled.
+func (p *peers) patience(c Contact) time.Duration {
+	if e, ok := p.lru.Peek(c.ID); ok && e.Addr == c.Addr && e.rtt.known() {
+		return e.rtt.patience()
+	}
+	return p.rtt.patience()
+}
+
+// silent takes note that c did not answer: lookups begin elsewhere, until it
+// does.
+func (p *peers) silent(c Contact) {
+	if e, ok := p.lru.Peek(c.ID); ok && e.Addr == c.Addr {
+		e.routes = false
+	}
+}
+
+// closest returns the n peers closest to target that take part in routing, the
+// closest first.
+func (p *peers) closest(target stc.Hash, n int) []Contact {
+	var best []Contact
+	for _, e := range p.lru.Values() {
+		if !e.routes || len(best) == n && compareDistance(target, e.ID, best[n-1].ID) > 0 {
+			continue
+		}
+		i, _ := slices.BinarySearchFunc(best, e.ID, func(c Contact, id stc.Hash) int {
+			return compareDistance(target, c.ID, id)
+		})
+		best = slices.Insert(best, i, e.Contact)
+		best = best[:min(len(best), n)]
+	}
+	return best
+}
+
+// rtt estimates a round-trip time as RFC 6298 section 2 does. The zero value
+// has no sample.
+type rtt struct {
+	smoothed, variation time.Duration
+}
+
+// Bounds of patience, and patience where nothing is known.
+const (
+	minPatience     = 100 * time.Millisecond
+	maxPatience     = 2 * time.Second
+	defaultPatience = 600 * time.Millisecond
+)
+
+func (r *rtt) known() bool { return r.smoothed > 0 }
+
+func (r *rtt) add(sample time.Duration) {
+	sample = max(sample, time.Microsecond)
+	if !r.known() {
+		r.smoothed, r.variation = sample, sample/2
+		return
+	}
+	r.variation += ((r.smoothed - sample).Abs() - r.variation) / 4
+	r.smoothed += (sample - r.smoothed) / 8
+}
+
+func (r *rtt) patience() time.Duration {
+	if !r.known() {
+		return defaultPatience
+	}
+	return min(max(r.smoothed+4*r.variation, minPatience), maxPatience)
+}

@@ -1,0 +1,198 @@
+package dht
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/seigr/sttnode/stc"
+)
+
+// search runs one lookup: it makes the calls that the lookup wants and feeds it
+// with what becomes of them.
+type search struct {
+	m        *machine
+	purpose  Purpose
+	lookup   *lookup
+	began    time.Time
+	deadline time.Time
+	over     bool
+
+	seen       map[providerAt]struct{} // providers that were reported
+	onProvider func(Contact)           // told of each provider once; nil if none are looked for
+	onDone     func(now time.Time, r searchResult)
+	release    func() // called at the end, if not nil
+}
+
+// providerAt: a provider is reported at each address once.
+type providerAt struct {
+	id   stc.Hash
+	addr netip.AddrPort
+}
+
+// maxProviderAddrs is how many addresses of one provider are reported.
+const maxProviderAddrs = 4
+
+// searchResult is how a search ended.
+type searchResult struct {
+	closest []Contact // the closest nodes that answered, at most K
+	stats   LookupStats
+	err     error // ErrNoNodes, ErrNoAnswer, or what cancel was told
+}
+
+// LookupStats says what one lookup did.
+type LookupStats struct {
+	Asked     int           // nodes that were asked
+	Answered  int           // of those, nodes that answered
+	Providers int           // providers that were found, at all their addresses
+	Hops      int           // the longest chain of nodes that answered, each told of by the one before
+	Duration  time.Duration // from the call to the end
+	// Complete reports that the K closest nodes have all answered, or all
+	// there are: if no provider was found then, nobody is known to have the
+	// content. It is false after a cancellation, a timeout, and when the
+	// lookup had to stop because it had asked too many.
+	Complete bool
+}
+
+// startSearch begins a search. onProvider may be nil. The callbacks are made
+// from within the machine's methods, the first perhaps before startSearch
+// returns; they must not call back.
+func (m *machine) startSearch(now time.Time, purpose Purpose, target stc.Hash, onProvider func(Contact), onDone func(time.Time, searchResult)) *search {
+	s := &search{
+		m:       m,
+		purpose: purpose,
+		lookup: newLookup(target, lookupConfig{
+			self: m.id, k: m.cfg.K, alpha: m.cfg.Alpha, maxAsked: m.cfg.MaxAsked, perSubnet: m.answerPerSubnet(),
+		}),
+		began:      now,
+		deadline:   now.Add(m.cfg.LookupTimeout),
+		onProvider: onProvider,
+		onDone:     onDone,
+	}
+	m.table.touch(now, target)
+	m.searches = append(m.searches, s)
+	if onProvider != nil {
+		s.seen = make(map[providerAt]struct{})
+		s.found(m.records.get(m.rng, now, target, m.cfg.MaxProviders, netip.AddrPort{}))
+	}
+	s.lookup.add(m.seeds(target))
+	s.step(now)
+	return s
+}
+
+// step makes the calls that the lookup wants, or ends the search.
+func (s *search) step(now time.Time) {
+	if s.over {
+		return
+	}
+	request := message{kind: kindFindNode, target: s.lookup.target}
+	if s.onProvider != nil {
+		request.kind = kindFindProviders
+	}
+	opts := callOptions{insist: len(s.lookup.sorted) < s.m.cfg.K}
+	for _, c := range s.lookup.next() {
+		s.m.calls.call(now, c, request, opts, func(now time.Time, r report) { s.report(now, c, r) })
+	}
+	if s.lookup.done() {
+		s.finish(now, nil)
+	}
+}
+
+func (s *search) report(now time.Time, from Contact, r report) {
+	if s.over {
+		return
+	}
+	switch r.outcome {
+	case callStalled:
+		s.lookup.stalled(from.ID)
+	case callFailed:
+		s.lookup.failed(from.ID)
+	case callAnswered:
+		if s.onProvider != nil {
+			if r.answer.provides {
+				s.found([]Contact{from})
+			}
+			s.found(slices.DeleteFunc(slices.Clone(r.answer.providers), func(c Contact) bool {
+				return !relayable(c.Addr, from.Addr)
+			}))
+		}
+		s.lookup.answered(from.ID, s.m.believe(from, r.answer.nodes))
+	}
+	s.step(now)
+}
+
+// found reports providers that were not reported before.
+func (s *search) found(providers []Contact) {
+	for _, p := range providers {
+		at := providerAt{p.ID, p.Addr}
+		if _, known := s.seen[at]; known || p.ID == s.m.id || len(s.seen) >= s.m.cfg.MaxProviders {
+			continue
+		}
+		if s.addrsOf(p.ID) >= maxProviderAddrs {
+			continue
+		}
+		s.seen[at] = struct{}{}
+		s.onProvider(p)
+	}
+}
+
+func (s *search) addrsOf(id stc.Hash) int {
+	n := 0
+	for at := range s.seen {
+		if at.id == id {
+			n++
+		}
+	}
+	return n
+}
+
+// timeout ends the search because it took too long.
+func (s *search) timeout(now time.Time) {
+	s.m.stats.Lookups[s.purpose].TimedOut++
+	s.finish(now, nil)
+}
+
+// cancel ends the search with err, if it is not over.
+func (s *search) cancel(now time.Time, err error) {
+	if !s.over {
+		s.finish(now, err)
+	}
+}
+
+func (s *search) finish(now time.Time, err error) {
+	s.over = true
+	s.m.searches = slices.DeleteFunc(s.m.searches, func(x *search) bool { return x == s })
+	counts := s.lookup.stats
+	r := searchResult{
+		closest: s.lookup.result(),
+		err:     err,
+		stats: LookupStats{
+			Asked: counts.asked, Answered: counts.answered, Hops: counts.hops, Providers: len(s.seen),
+			Duration: now.Sub(s.began), Complete: err == nil && s.lookup.complete(),
+		},
+	}
+	total := &s.m.stats.Lookups[s.purpose]
+	switch {
+	case err != nil:
+		total.Cancelled++
+	case len(s.seen) > 0:
+		total.Found++
+	case counts.answered == 0:
+		total.NoAnswer++
+		if r.err = ErrNoAnswer; counts.asked == 0 {
+			r.err = ErrNoNodes
+		}
+	case s.onProvider != nil:
+		total.Empty++
+	default:
+		total.Found++
+	}
+	total.Asked += uint64(counts.asked)
+	total.Answered += uint64(counts.answered)
+	total.Hops[min(counts.hops, maxHops)]++
+	total.Duration += now.Sub(s.began)
+	if s.release != nil {
+		s.release()
+	}
+	s.onDone(now, r)
+}

@@ -1,0 +1,138 @@
+package dht
+
+import (
+	"time"
+)
+
+// maxVerifying bounds the nodes that are being pinged because they asked.
+const maxVerifying = 64
+
+// serve answers a request of size bytes, frame and all.
+//
+// Whoever shows a cookie that we granted to its key at its address receives
+// there. Everybody else may have written somebody else's address on the
+// envelope. To those, what we send because of one request is never longer than
+// the request: a list only for a request that was padded to a full datagram,
+// a challenge for any other, and no record is stored. Inside that allowance
+// the asker is pinged, if the table has room for it: its answer proves it.
+func (m *machine) serve(now time.Time, from Contact, req *message, size int) {
+	if m.cfg.ClientOnly && req.kind != kindPing {
+		m.drop(DropUnserved)
+		return
+	}
+	answer := message{kind: req.kind | kindAnswer, tx: req.tx}
+	limit := maxMessage
+	validity := m.cookies.check(now, req.proof, from.Key, from.Addr)
+	if validity == cookieInvalid {
+		limit = size - sealOverhead
+		switch {
+		case req.kind == kindPing:
+		case req.kind != kindAddProvider && size == MaxDatagram:
+			limit -= barePing // for the ping in return
+		default:
+			answer.kind = kindChallenge
+		}
+	} else {
+		m.gate.proven(from.Addr)
+		m.peers.granted(now, from, req.grant)
+		if req.client {
+			m.retired(from)
+		} else {
+			m.met(now, from, false)
+		}
+	}
+	if validity != cookieFresh {
+		answer.grant = m.cookies.grant(now, from.Key, from.Addr)
+	}
+
+	switch answer.kind {
+	case kindFindNode | kindAnswer:
+		answer.nodes = m.nodesFor(req, from, limit-answer.size())
+	case kindFindProviders | kindAnswer:
+		m.findProviders(now, &answer, req, from, limit)
+	case kindAddProvider | kindAnswer:
+		answer.stored = m.store(now, from, req)
+	}
+	if answer.size() > limit {
+		answer.grant = cookie{} // a challenge without it is useless, a pong is not
+		if answer.kind == kindChallenge || answer.size() > limit {
+			m.drop(DropAmplify)
+			return
+		}
+	}
+	sent := sealOverhead + answer.size()
+	if m.send(now, from, &answer) != nil {
+		return
+	}
+	method := &m.stats.RPC[methodOf(req.kind)]
+	if answer.kind == kindChallenge {
+		method.Refused++
+	} else {
+		method.Served++
+	}
+	if validity == cookieInvalid && !req.client && size-sent >= barePing {
+		m.verify(now, from)
+	}
+}
+
+// verify pings a node that asked us something and has not proven its address,
+// if the table would take it.
+func (m *machine) verify(now time.Time, c Contact) {
+	if _, under := m.verifying[c.ID]; under || m.cfg.ClientOnly || len(m.verifying) >= maxVerifying {
+		return
+	}
+	// One that is known elsewhere has moved, perhaps.
+	if e := m.table.get(c.ID); e != nil && e.Addr == c.Addr || e == nil && !m.table.wants(c) {
+		return
+	}
+	m.verifying[c.ID] = struct{}{}
+	m.calls.call(now, c, message{kind: kindPing}, callOptions{bare: true}, func(_ time.Time, r report) {
+		if r.outcome != callStalled {
+			delete(m.verifying, c.ID)
+		}
+	})
+}
+
+// nodesFor returns the nodes to tell from about that fit into space bytes: the
+// closest to what it asked for, but not itself, and only what it can reach.
+func (m *machine) nodesFor(req *message, from Contact, space int) []Contact {
+	closest := m.table.closest(nil, req.target, 2*m.cfg.K, func(e *entry) bool {
+		return shareable(e) && e.ID != from.ID && relayable(e.Addr, from.Addr)
+	})
+	return fitting(diverseContacts(closest, m.cfg.K, m.answerPerSubnet()), space)
+}
+
+// answerPerSubnet is how many nodes of one /24 or /48 an answer or the result
+// of a lookup holds if others are known.
+func (m *machine) answerPerSubnet() int {
+	if m.cfg.TablePerSubnet < 0 {
+		return -1
+	}
+	return 2
+}
+
+// findProviders fills the answer to a FIND_PROVIDERS: if there are providers,
+// they get at least half of the room, and all that the closest nodes leave.
+func (m *machine) findProviders(now time.Time, answer, req *message, from Contact, limit int) {
+	answer.provides = m.publisher.provides(req.target)
+	space := limit - answer.size()
+	providers := m.records.get(m.rng, now, req.target, maxMessage/contactSize4, from.Addr)
+	first := fitting(providers, space/2)
+	answer.nodes = m.nodesFor(req, from, space-contactsSize(first))
+	answer.providers = fitting(providers, space-contactsSize(answer.nodes))
+}
+
+// store stores or withdraws the records of an ADD_PROVIDER, and returns the
+// bits of the keys for which that was done.
+func (m *machine) store(now time.Time, from Contact, req *message) uint32 {
+	var stored uint32
+	for i, key := range req.keys {
+		if req.ttl == 0 {
+			m.records.remove(key, from.ID) // gone is what was asked for, also if it never was here
+			stored |= 1 << i
+		} else if m.records.add(now, key, from, time.Duration(req.ttl)*time.Second) {
+			stored |= 1 << i
+		}
+	}
+	return stored
+}

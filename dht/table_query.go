@@ -1,0 +1,172 @@
+package dht
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/seigr/sttnode/stc"
+)
+
+// How soon a node that has just failed to answer is asked again; the time
+// doubles with each further failure. Few nodes fail more than twice without
+// being evicted, except when we are cut off; then this is how soon we notice
+// that we no longer are.
+const (
+	recheckAfter    = 5 * time.Second
+	maxRecheckAfter = 10 * time.Minute
+)
+
+// closest appends to dst the entries closest to target that pass keep, at
+// least n of them if there are as many, the closest first.
+//
+// Seen from us, whoever shares target's bucket is closer to target than the
+// nodes of all deeper buckets, and those are closer than the ones of each
+// shallower bucket in turn; so only the buckets that are needed get sorted.
+func (t *table) closest(dst []Contact, target stc.Hash, n int, keep func(*entry) bool) []Contact {
+	want := len(dst) + n
+	collect := func(from, to int) {
+		start := len(dst)
+		for i := from; i < to; i++ {
+			for _, e := range t.buckets[i].entries {
+				if keep(e) {
+					dst = append(dst, e.Contact)
+				}
+			}
+		}
+		sortByDistance(target, dst[start:])
+	}
+	home := commonPrefix(t.self, target)
+	if home < idBits {
+		collect(home, home+1)
+	}
+	if len(dst) < want && home+1 < idBits {
+		collect(home+1, idBits)
+	}
+	for i := min(home, idBits) - 1; i >= 0 && len(dst) < want; i-- {
+		collect(i, i+1)
+	}
+	return dst
+}
+
+// shareable reports whether others may be told about e: it has answered us at
+// its address, and is not bad.
+func shareable(e *entry) bool { return !e.answered.IsZero() && e.failures < evictAfter }
+
+// anyEntry passes every entry.
+func anyEntry(*entry) bool { return true }
+
+// callable reports whether a lookup may begin with e.
+func callable(e *entry) bool { return e.failures < evictAfter }
+
+// nextCheck returns when upkeep should ask e whether it is there.
+func (t *table) nextCheck(e *entry) time.Time {
+	var at time.Time
+	switch {
+	case e.failures > 0:
+		at = e.failedAt.Add(min(recheckAfter<<min(e.failures-1, 16), maxRecheckAfter))
+	case e.answered.IsZero():
+		at = e.added
+	default:
+		// Spread over a quarter of the interval, so that those who were met
+		// together are not asked together for ever.
+		last := e.answered
+		if e.heard.After(last) {
+			last = e.heard
+		}
+		at = last.Add(t.cfg.check - t.cfg.check/4*time.Duration(e.ID[stc.HashSize-1])/0xFF)
+	}
+	if again := e.checked.Add(recheckAfter); !e.checked.IsZero() && again.After(at) {
+		at = again
+	}
+	return at
+}
+
+// due appends to dst up to limit entries that are to be asked now, notes that
+// they are, and returns when the next one is to be.
+func (t *table) due(dst []Contact, now time.Time, limit int) (due []Contact, next time.Time) {
+	next = now.Add(t.cfg.check)
+	for i := range t.buckets {
+		for _, e := range t.buckets[i].entries {
+			at := t.nextCheck(e)
+			if !at.After(now) && limit > 0 {
+				limit--
+				e.checked = now
+				dst = append(dst, e.Contact)
+				continue
+			}
+			if at.Before(next) {
+				next = at
+			}
+		}
+	}
+	return dst, next
+}
+
+// fill returns a candidate that was not asked in the last interval, whose
+// bucket has room for it and whose address wanted agrees to, and notes that it
+// is asked. The best bucket to fill is the deepest.
+func (t *table) fill(now time.Time, wanted func(netip.AddrPort) bool) (Contact, bool) {
+	for i := idBits - 1; i >= 0; i-- {
+		b := &t.buckets[i]
+		for j := len(b.candidates) - 1; j >= 0; j-- {
+			c := &b.candidates[j]
+			if !c.tried.IsZero() && now.Sub(c.tried) < t.cfg.check || !t.hasRoom(i, c.Addr) || !wanted(c.Addr) {
+				continue
+			}
+			c.tried = now
+			return c.Contact, true
+		}
+	}
+	return Contact{}, false
+}
+
+// touch notes that a lookup for target has begun.
+func (t *table) touch(now time.Time, target stc.Hash) {
+	if b, _ := t.bucketOf(target); b != nil {
+		b.touched = now
+	}
+}
+
+// depth returns the number of buckets that are refreshed one by one. The
+// deeper ones hold no more than k nodes together: our neighbourhood, all of
+// which a lookup of our own ID finds.
+func (t *table) depth() int {
+	n := 0
+	for i := idBits - 1; i >= 0; i-- {
+		if n += len(t.buckets[i].entries); n > t.cfg.k {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// stale returns a random ID in a bucket that no lookup has aimed at for the
+// interval, and when to ask again if there is none.
+func (t *table) stale(rng *rand.Rand, now time.Time, interval time.Duration) (target stc.Hash, found bool, next time.Time) {
+	next = now.Add(interval)
+	for i := range t.depth() {
+		b := &t.buckets[i]
+		if at := b.touched.Add(interval); at.After(now) {
+			if at.Before(next) {
+				next = at
+			}
+			continue
+		}
+		return randomID(rng, t.self, i), true, now
+	}
+	return stc.Hash{}, false, next
+}
+
+// contacts returns the entries that pass keep, the bucket of the farthest first.
+func (t *table) contacts(keep func(*entry) bool) []Contact {
+	all := make([]Contact, 0, t.len())
+	for i := range t.buckets {
+		for _, e := range t.buckets[i].entries {
+			if keep(e) {
+				all = append(all, e.Contact)
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,201 @@
+package dht
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// upkeep keeps the table true: it asks nodes that were silent for long whether
+// they are there, wins new ones for buckets with room, looks up our own ID and
+// random IDs in buckets that no lookup has passed through, and lets records
+// expire. All of it is spread in time, so that it is a trickle.
+type upkeep struct {
+	m             *machine
+	check         time.Time // next look at the table
+	lastCheck     time.Time
+	fill          time.Time // next attempt to win a candidate
+	refreshSelf   time.Time // next lookup of our own ID
+	refresh       time.Time // next look for a bucket to refresh
+	expireRecords time.Time
+	filled        *simplelru.LRU[netip.AddrPort, time.Time] // addresses that were asked for fill, and when
+	filling       bool                                      // there may be candidates for buckets with room
+	refreshing    bool                                      // a lookup for the table's sake is under way
+}
+
+func newUpkeep(m *machine, now time.Time) upkeep {
+	filled, err := simplelru.NewLRU[netip.AddrPort, time.Time](m.cfg.RememberedPeers, nil)
+	if err != nil {
+		panic("dht: upkeep: " + err.Error()) // only for a size that is not positive; Config is checked
+	}
+	return upkeep{
+		m: m, filled: filled,
+		refreshSelf: now.Add(m.cfg.RefreshInterval / 2), expireRecords: now.Add(expireEvery),
+	}
+}
+
+const (
+	checkEvery   = 250 * time.Millisecond // between two looks at the table, at least
+	checksAtOnce = 8                      // pings each time, at most
+	expireEvery  = 10 * time.Minute
+)
+
+// soon has the table looked at again: somebody came or went.
+func (u *upkeep) soon(now time.Time) {
+	u.filling = true
+	at := now
+	if next := u.lastCheck.Add(checkEvery); next.After(at) {
+		at = next
+	}
+	u.check = earlier(at, u.check)
+	u.refresh = earlier(at, u.refresh)
+}
+
+func (u *upkeep) deadline() time.Time {
+	at := u.expireRecords
+	if u.m.table.len() == 0 {
+		return at
+	}
+	at = earlier(at, u.check)
+	at = earlier(at, u.refreshSelf)
+	if !u.refreshing {
+		at = earlier(at, u.refresh)
+	}
+	if u.filling {
+		at = earlier(at, u.fill)
+	}
+	return at
+}
+
+func (u *upkeep) advance(now time.Time) {
+	if !u.expireRecords.After(now) {
+		u.expireRecords = now.Add(expireEvery)
+		u.m.records.expire(now)
+	}
+	if u.m.table.len() == 0 {
+		return
+	}
+	u.checkTable(now)
+	u.fillTable(now)
+	if !u.refreshSelf.After(now) {
+		u.lookupSelf(now, nil)
+	}
+	u.refreshBucket(now)
+}
+
+// checkTable asks entries that were silent for long.
+func (u *upkeep) checkTable(now time.Time) {
+	if u.check.IsZero() || u.check.After(now) {
+		return
+	}
+	due, next := u.m.table.due(nil, now, checksAtOnce)
+	if soonest := now.Add(checkEvery); next.Before(soonest) {
+		next = soonest
+	}
+	u.lastCheck, u.check = now, next
+	for _, c := range due {
+		u.ping(now, c, callOptions{})
+	}
+}
+
+// fillTable asks one node that others told of, so that it can take the place
+// that its bucket has. What others tell may be a lie, to have us bother
+// somebody: each address gets one short datagram an interval, whatever number
+// of nodes are said to be there.
+func (u *upkeep) fillTable(now time.Time) {
+	if !u.filling || u.fill.After(now) {
+		return
+	}
+	c, ok := u.m.table.fill(now, func(addr netip.AddrPort) bool {
+		at, asked := u.filled.Peek(addr)
+		return !asked || now.Sub(at) >= u.m.cfg.CheckInterval
+	})
+	if !ok {
+		u.filling = false
+		return
+	}
+	u.fill = now.Add(u.m.cfg.FillInterval)
+	u.filled.Add(c.Addr, now)
+	u.ping(now, c, callOptions{bare: true})
+}
+
+// ping asks a node whether it is there. What it answers, or that it does not,
+// goes to the table like that of any call.
+func (u *upkeep) ping(now time.Time, c Contact, opts callOptions) {
+	u.m.calls.call(now, c, message{kind: kindPing}, opts, func(time.Time, report) {})
+}
+
+// recheck has the table looked at again when a node that has just failed is to
+// be asked again.
+func (u *upkeep) recheck(now time.Time) { u.check = earlier(now.Add(recheckAfter), u.check) }
+
+// lookupSelf looks up our own ID, which finds our neighbourhood and makes us
+// known in it. done may be nil.
+func (u *upkeep) lookupSelf(now time.Time, done func(now time.Time, r searchResult)) {
+	// Not at the same time as those who joined with us.
+	every := u.m.cfg.RefreshInterval / 2
+	u.refreshSelf = now.Add(every - time.Duration(u.m.rng.Int64N(int64(every/4)+1)))
+	u.m.startSearch(now, PurposeRefresh, u.m.id, nil, func(now time.Time, r searchResult) {
+		if done != nil {
+			done(now, r)
+		}
+	})
+}
+
+// refreshBucket looks up a random ID in a bucket that nobody has asked about
+// for long; one bucket at a time.
+func (u *upkeep) refreshBucket(now time.Time) {
+	if u.refreshing || u.refresh.IsZero() || u.refresh.After(now) {
+		return
+	}
+	target, found, next := u.m.table.stale(u.m.rng, now, u.m.cfg.RefreshInterval)
+	u.refresh = next
+	if !found {
+		return
+	}
+	u.refreshing = true
+	u.m.startSearch(now, PurposeRefresh, target, nil, func(now time.Time, _ searchResult) {
+		u.refreshing = false
+		u.refresh = now
+	})
+}
+
+// bootstrap joins the network by the nodes that we know: it looks up our own
+// ID, then one ID in every bucket that is farther than our neighbourhood, all
+// of them at once. done learns the error of the first lookup: without an
+// answer there we are alone. As everything may hang on one node and on the
+// path to it, that lookup is tried up to three times.
+func (u *upkeep) bootstrap(now time.Time, done func(err error)) { u.tryBootstrap(now, 3, done) }
+
+func (u *upkeep) tryBootstrap(now time.Time, tries int, done func(err error)) {
+	u.lookupSelf(now, func(now time.Time, r searchResult) {
+		if errors.Is(r.err, ErrNoAnswer) && tries > 1 {
+			u.tryBootstrap(now, tries-1, done)
+			return
+		}
+		if r.err != nil {
+			done(r.err)
+			return
+		}
+		open, err := 1, error(nil)
+		finished := func(_ time.Time, r searchResult) {
+			if errors.Is(r.err, ErrClosed) {
+				err = r.err
+			}
+			if open--; open == 0 {
+				done(err)
+			}
+		}
+		for {
+			target, found, _ := u.m.table.stale(u.m.rng, now, u.m.cfg.RefreshInterval)
+			if !found {
+				break
+			}
+			open++
+			u.m.startSearch(now, PurposeRefresh, target, nil, finished)
+		}
+		finished(now, searchResult{})
+	})
+}

@@ -1,0 +1,48 @@
+// Package content is the node's memory: a hash-addressed, encrypted store of blobs, the manifests that make files and
+// directory trees of them, and the way in (import) and out (export).
+//
+// A blob is up to 1 MiB of bytes under their SHA3-256. A content is a manifest, itself blobs, and its name is the hash of the
+// root manifest.
+//
+// # Manifest nodes
+//
+// A node is one blob. There is one valid encoding of a node, and the decoder refuses every other. (v) is the variable-length
+// integer of RFC 9000 section 16 in its shortest form; fixed integers are big-endian.
+//
+//	+--------+------+-------+-------+ - - - - - - - - - - - - - - - - - - +----------------+
+//	| magic  | type | flags | level | mode (2) | name length (1) | name   | body           |
+//	| STM 01 | (1)  | (1)   | (1)   |  only in a root: flags = 1          |                |
+//	+--------+------+-------+-------+ - - - - - - - - - - - - - - - - - - +----------------+
+//
+// Level is the height above the leaves. Only the root of a content has a mode, nine permission bits, and a suggested name,
+// which may be empty.
+//
+// Body of a file's node, type 1:
+//
+//	+-------------+---------------+-----------------+----------+--------------------+
+//	| chunker (1) | log2 of chunk | log2 of fan-out | size (v) | hashes (32 each)   |
+//	|  1: fixed   | size (1)      | (1)             |          |                    |
+//	+-------------+---------------+-----------------+----------+--------------------+
+//
+// A leaf lists the hashes of chunks, a node above lists nodes. Every chunk but the file's last has the chunk size, every node
+// but the last of its level is full, and the top's level is the lowest that can hold the file, so the number of hashes and the
+// size below each follow from the size. An empty file has a node only as a root.
+//
+// Body of a directory's node, type 2:
+//
+//	+-------------+----------+------------+-------+
+//	| entries (v) | size (v) | chunks (v) | items |
+//	+-------------+----------+------------+-------+
+//
+// Items of a leaf are the entries, in the order of the bytes of their names; size and chunks count the data below:
+//
+//	name length (1) | name | 1 file      | mode (2) | size (v) | if size > 0: chunks (v) | hash (32)
+//	name length (1) | name | 2 directory | mode (2) | size (v) | chunks (v) | hash (32)
+//	name length (1) | name | 3 link      | target length (2) | target
+//
+// The hash of a file of one chunk is the chunk's, that of a longer one its top node's. Items of a node above the leaves are
+//
+//	name length (1) | first name below | size (v) | chunks (v) | hash (32)
+//
+// Every node but the last of its level has 512 items, and the number of items follows from the number of entries.
+package content

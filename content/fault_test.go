@@ -1,0 +1,322 @@
+package content
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/seigr/sttnode/content/internal/faultfs"
+	"github.com/seigr/sttnode/stc"
+)
+
+// TestFailingWrites makes one write, sync or creation fail, or all from one on, for want of room or because the disk is broken:
+// the calls concerned say so, nothing acknowledged is lost, and when the fault is gone everything works without a new start.
+func TestFailingWrites(t *testing.T) {
+	base := testSeed(t)
+	parallelSeeds(t, testRounds(t, 120), func(t *testing.T, round uint64) {
+		seed := base + round
+		r := rand.New(rand.NewPCG(seed, 2))
+		fsys := faultfs.New(seed)
+		s, err := openFault(fsys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := newModel()
+		m.work(t, s, r, 0, 5)
+		wanted := error(syscall.EIO)
+		fault := wanted
+		if r.IntN(2) == 0 {
+			wanted, fault = ErrDiskFull, syscall.ENOSPC
+		}
+		fsys.Fail(faultfs.Op(r.IntN(3)), 1+r.IntN(40), fault, r.IntN(2) == 0)
+		m.work(t, s, r, 1, 30, wanted)
+		for op := range faultfs.Op(3) {
+			fsys.Fail(op, 0, nil, false)
+		}
+		m.work(t, s, r, 2, 20)
+		m.check(t, s)
+		if r.IntN(2) == 0 {
+			if err := s.Close(); err != nil && !errors.Is(err, fault) {
+				t.Errorf("close: %v", err)
+			}
+		} else {
+			fsys.Crash()
+			s.Close()
+			fsys = fsys.AfterCrash()
+		}
+		if s, err = openFault(fsys); err != nil {
+			t.Fatalf("round %d: open: %v", round, err)
+		}
+		defer s.Close()
+		m.check(t, s)
+		if t.Failed() {
+			t.Fatalf("round %d, fault %v", round, fault)
+		}
+	})
+}
+
+// TestFullDisk fills the disk. Puts say so, reads work, removing works and makes room.
+func TestFullDisk(t *testing.T) {
+	ctx := context.Background()
+	seed := testSeed(t)
+	r := rand.New(rand.NewPCG(seed, 3))
+	fsys := faultfs.New(seed)
+	fsys.SetRoom(reserveSize + 12<<20)
+	s, err := openFault(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { s.Close() }()
+	for round := range 3 {
+		var root stc.Hash
+		data := randomBlob(r, 3<<20)
+		got, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{ChunkSize: 64 << 10})
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		root = got.Root
+		var stored []stc.Hash
+		for err == nil {
+			var h stc.Hash
+			if h, err = s.Put(ctx, randomBlob(r, 1+r.IntN(100<<10))); err == nil {
+				stored = append(stored, h)
+			}
+		}
+		if !errors.Is(err, ErrDiskFull) {
+			t.Fatal(err)
+		}
+		if _, err := s.ImportReader(ctx, bytes.NewReader(randomBlob(r, 1<<20)), ImportOptions{}); !errors.Is(err, ErrDiskFull) {
+			t.Fatalf("import: %v", err)
+		}
+		// Somebody else takes what room there was.
+		fsys.SetRoom(0)
+		for _, h := range stored {
+			if _, err := s.Get(nil, h); err != nil {
+				t.Fatalf("reading from a full disk: %v", err)
+			}
+		}
+		if round == 1 { // and the store is opened like that
+			if err := s.Close(); err != nil && !errors.Is(err, syscall.ENOSPC) {
+				t.Fatal(err)
+			}
+			if s, err = openFault(fsys); err != nil {
+				t.Fatalf("open on a full disk: %v", err)
+			}
+			// Opening may have made a little room, by removing what was
+			// replaced. Who has not stored a blob says so.
+			h, err := s.Put(ctx, []byte("perhaps too much"))
+			if err == nil {
+				stored = append(stored, h)
+				_, err = s.Get(nil, h)
+			} else if errors.Is(err, ErrDiskFull) {
+				err = nil
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.Remove(ctx, root); err != nil {
+			t.Fatalf("removing on a full disk: %v", err)
+		}
+		if err := s.Delete(ctx, stored...); err != nil {
+			t.Fatalf("deleting on a full disk: %v", err)
+		}
+		fsys.SetRoom(reserveSize + 12<<20)
+		if report, err := s.Verify(ctx, nil); err != nil || !report.OK() {
+			t.Fatalf("%+v %v", report, err)
+		}
+	}
+}
+
+// TestDamage changes any byte of any file of a store, or cuts or removes the file. What is read is right or refused; what is
+// lost, and is needed, is reported; what lies elsewhere stays readable; and putting it again makes it whole.
+func TestDamage(t *testing.T) {
+	base := testSeed(t)
+	ctx := context.Background()
+	parallelSeeds(t, testRounds(t, 200), func(t *testing.T, round uint64) {
+		seed := base + round
+		r := rand.New(rand.NewPCG(seed, 4))
+		fsys := faultfs.New(seed)
+		s, err := openFault(fsys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file []byte
+		var root stc.Hash
+		var blobs [][]byte
+		var hashes []stc.Hash
+		for range 1 + r.IntN(3) {
+			data := randomBlob(r, r.IntN(200<<10))
+			got, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{ChunkSize: 32 << 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, root = data, got.Root
+			for range r.IntN(10) {
+				blobs = append(blobs, randomBlob(r, r.IntN(30<<10)))
+			}
+		}
+		if hashes, err = s.PutMany(ctx, blobs); err != nil {
+			t.Fatal(err)
+		}
+		if r.IntN(2) == 0 { // what was in the journals is in tables then
+			s.Close()
+			if s, err = openFault(fsys); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Close()
+
+		names := slices.DeleteFunc(fsys.Files(), func(name string) bool {
+			return name == faultDir+"/"+lockName || name == faultDir+"/"+reserveName
+		})
+		name := names[r.IntN(len(names))]
+		way := r.IntN(4)
+		off := 0
+		if way == 3 {
+			if err := fsys.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			fsys.Damage(name, func(b []byte) []byte {
+				if len(b) == 0 {
+					return b
+				}
+				off = r.IntN(len(b))
+				if way == 2 {
+					return b[:off]
+				}
+				b[off] ^= 1 << r.IntN(8)
+				return b
+			})
+		}
+		what := []any{"round", round, "file", name, "way", way, "at", off}
+
+		for range 2 { // Some damage is only met with, and made good at the next start.
+			if s, err = openFault(fsys); err != nil {
+				t.Fatal(append(what, "open:", err)...)
+			}
+			report, err := s.Verify(ctx, nil)
+			if err != nil && !errors.Is(err, ErrCorrupt) {
+				t.Fatal(append(what, "verify:", err)...)
+			}
+			reported := err != nil || !report.OK()
+			for i, h := range hashes {
+				got, err := s.Get(nil, h)
+				if err == nil && !bytes.Equal(got, blobs[i]) {
+					t.Fatal(append(what, "wrong bytes")...)
+				}
+				if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
+					t.Fatal(append(what, "get:", err)...)
+				}
+			}
+			_, pinned, err := s.PinInfo(root)
+			if err != nil && !errors.Is(err, ErrCorrupt) {
+				t.Fatal(append(what, "pin:", err)...)
+			}
+			var out bytes.Buffer
+			if _, err := s.ExportTo(ctx, root, &out, nil); err == nil && !bytes.Equal(out.Bytes(), file) {
+				t.Fatal(append(what, "wrong bytes of a content")...)
+			} else if err != nil && !reported && pinned {
+				t.Fatal(append(what, "lost without a report:", err)...)
+			} else if err == nil && !pinned && !reported {
+				t.Fatal(append(what, "pin lost")...)
+			}
+			s.Close()
+		}
+		// By now only what the damage hit is lost.
+		if s, err = openFault(fsys); err != nil {
+			t.Fatal(append(what, "open again:", err)...)
+		}
+		defer s.Close()
+		lost := 0
+		for _, h := range hashes {
+			if ok, err := s.Has(h); err != nil {
+				t.Fatal(append(what, "has:", err)...)
+			} else if !ok {
+				lost++
+			}
+		}
+		if bytes.Contains([]byte(name), []byte("/"+indexName+"/")) || way < 2 && bytes.Contains([]byte(name), []byte("/"+segmentsName+"/")) {
+			if lost > 1 {
+				t.Fatal(append(what, "blobs lost:", lost)...)
+			}
+		}
+		if _, err := s.PutMany(ctx, blobs); err != nil {
+			t.Fatal(append(what, "putting again:", err)...)
+		}
+		if got, err := s.ImportReader(ctx, bytes.NewReader(file), ImportOptions{ChunkSize: 32 << 10}); err != nil || got.Root != root {
+			t.Fatal(append(what, "importing again:", err)...)
+		}
+		for _, h := range hashes {
+			if _, err := s.Get(nil, h); err != nil {
+				t.Fatal(append(what, "after putting again:", err)...)
+			}
+		}
+		var out bytes.Buffer
+		if _, err := s.ExportTo(ctx, root, &out, nil); err != nil || !bytes.Equal(out.Bytes(), file) {
+			t.Fatal(append(what, "after importing again:", err)...)
+		}
+	})
+}
+
+// TestWrongKey opens a store with another key, which must not cost it anything.
+func TestWrongKey(t *testing.T) {
+	for _, damage := range []bool{false, true} {
+		fsys := faultfs.New(1)
+		s, err := openFault(fsys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := s.Put(context.Background(), make([]byte, 20<<10))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openFault(fsys); !errors.Is(err, ErrLocked) {
+			t.Fatalf("second opening: %v", err)
+		}
+		s.Close()
+		if damage {
+			if err := fsys.Remove(faultDir + "/" + formatName); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := open(fsys, faultDir, Config{Key: [32]byte{8}}, 1<<20); !errors.Is(err, ErrWrongKey) {
+			t.Fatalf("wrong key: %v", err)
+		}
+		if s, err = openFault(fsys); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Get(nil, h); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+	}
+}
+
+// TestNewerFormat opens a store of a format that nobody knows yet.
+func TestNewerFormat(t *testing.T) {
+	fsys := faultfs.New(1)
+	s, err := openFault(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	fsys.Damage(faultDir+"/"+formatName, func([]byte) []byte {
+		line := "sttnode store 2 and whatever comes then"
+		return fmt.Appendf(nil, "%s %08x\n", line, crc32.ChecksumIEEE([]byte(line)))
+	})
+	if _, err := openFault(fsys); !errors.Is(err, ErrFormat) {
+		t.Fatal(err)
+	}
+	if _, err := Open("/dev/null/store", Config{}); errors.Is(err, fs.ErrNotExist) || err == nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,174 @@
+package content
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+
+	"github.com/seigr/sttnode/stc"
+)
+
+// stepKind says what the assembler does.
+type stepKind uint8
+
+const (
+	stepOpenDir  stepKind = iota // name, mode
+	stepCloseDir                 // the directory opened last
+	stepLink                     // name, target
+	stepFile                     // name, mode, part: all of it
+	stepBegin                    // a file in parts
+	stepPart                     // part: the next
+	stepEnd                      // name, mode, source
+)
+
+// step is one thing in the order of the tree.
+type step struct {
+	kind     stepKind
+	name     string
+	mode     fs.FileMode
+	target   string
+	path     string // of an escaping link, from the root
+	escaping bool
+	part     *reading
+	source   *source
+	free     func()
+}
+
+// assembler builds the manifest of the root.
+type assembler struct {
+	*importer
+	root *RootInfo
+	put  func([]byte) (stc.Hash, error)
+	dirs []openDir // from the root down
+	file *fileTree // being read in parts
+	ref  Ref       // of the root, when it is finished
+}
+
+type openDir struct {
+	name string
+	mode fs.FileMode
+	tree *dirTree
+}
+
+// assemble is the last stage. It returns the reference to the root.
+func (im *importer) assemble(ctx context.Context, root *RootInfo) (Ref, error) {
+	a := &assembler{importer: im, root: root, put: im.putNode(ctx)}
+	for {
+		var u *unit
+		var ok bool
+		select {
+		case u, ok = <-im.units:
+		case <-ctx.Done():
+			return Ref{}, ctx.Err()
+		}
+		if !ok {
+			return a.ref, ctx.Err()
+		}
+		select {
+		case <-u.done:
+		case <-ctx.Done():
+			return Ref{}, ctx.Err()
+		}
+		for _, st := range u.steps {
+			if err := a.step(st); err != nil {
+				return Ref{}, err
+			}
+		}
+		if err := im.puts.failed(); err != nil {
+			return Ref{}, err
+		}
+		if im.opts.Progress != nil {
+			im.opts.Progress(ImportProgress{Files: im.result.Files, Bytes: im.result.Size, Total: im.total})
+		}
+	}
+}
+
+func (a *assembler) step(st step) error {
+	switch st.kind {
+	case stepOpenDir:
+		a.dirs = append(a.dirs, openDir{st.name, st.mode, &dirTree{put: a.put}})
+		return nil
+	case stepCloseDir:
+		return a.closeDir()
+	case stepLink:
+		a.result.Links++
+		if st.escaping {
+			if a.result.EscapingCount++; len(a.result.Escaping) < maxEscapingListed {
+				a.result.Escaping = append(a.result.Escaping, st.path)
+			}
+		}
+		return a.entry(Entry{Name: st.name, Type: TypeSymlink, Target: st.target})
+	case stepFile, stepBegin:
+		a.file = &fileTree{fixed: a.fixed, put: a.put}
+	}
+	if st.part != nil {
+		if err := a.part(st); err != nil {
+			return err
+		}
+	}
+	if st.kind == stepFile || st.kind == stepEnd {
+		return a.endFile(st)
+	}
+	return nil
+}
+
+// part adds chunks to the file that is being read.
+func (a *assembler) part(st step) error {
+	left := st.part.size
+	for _, h := range st.part.hashes {
+		n := min(left, 1<<a.fixed.chunkLog)
+		if err := a.file.add(h, n); err != nil {
+			return err
+		}
+		left -= n
+	}
+	a.result.Size += uint64(st.part.size)
+	if st.free != nil {
+		st.free()
+	}
+	return nil
+}
+
+// endFile finishes a file and puts it into its directory.
+func (a *assembler) endFile(st step) (err error) {
+	if st.source != nil {
+		defer a.closed(st.source)
+		if err := st.source.unchanged(); err != nil {
+			return err
+		}
+	}
+	a.result.Files++
+	if len(a.dirs) == 0 {
+		a.ref, err = a.file.close(a.root)
+		return err
+	}
+	ref, err := a.file.close(nil)
+	if err != nil {
+		return err
+	}
+	return a.entry(Entry{Name: st.name, Type: TypeFile, Mode: st.mode, Ref: ref})
+}
+
+// closeDir finishes the innermost directory and puts it into the one above.
+func (a *assembler) closeDir() (err error) {
+	d := a.dirs[len(a.dirs)-1]
+	a.dirs = a.dirs[:len(a.dirs)-1]
+	a.result.Directories++
+	if len(a.dirs) == 0 {
+		a.ref, err = d.tree.close(a.root)
+		return err
+	}
+	ref, err := d.tree.close(nil)
+	if err != nil {
+		return err
+	}
+	return a.entry(Entry{Name: d.name, Type: TypeDirectory, Mode: d.mode, Ref: ref})
+}
+
+// entry adds to the innermost directory.
+func (a *assembler) entry(e Entry) error {
+	if err := a.dirs[len(a.dirs)-1].tree.add(e); err != nil {
+		return fmt.Errorf("%w, in directory %q", err, a.dirs[len(a.dirs)-1].name)
+	}
+	return nil
+}

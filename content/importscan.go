@@ -1,0 +1,260 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// scanner is the producer for files and trees.
+type scanner struct {
+	*importer
+	unit  *unit // being filled
+	bytes int   // in it
+}
+
+// root scans what an import was asked for. The first step of a tree opens its root; a file's name and mode are the root's.
+func (sc *scanner) root(ctx context.Context, path string, info fs.FileInfo) error {
+	if info.IsDir() {
+		return sc.directory(ctx, path, "", info, 0)
+	}
+	return sc.file(ctx, path, "", info)
+}
+
+// add puts a step into the unit.
+func (sc *scanner) add(st step) {
+	if sc.unit == nil {
+		sc.unit = &unit{}
+	}
+	sc.unit.steps = append(sc.unit.steps, st)
+}
+
+// flush emits the unit.
+func (sc *scanner) flush(ctx context.Context) error {
+	u := sc.unit
+	sc.unit, sc.bytes = nil, 0
+	if u == nil {
+		return nil
+	}
+	return sc.emit(ctx, u)
+}
+
+// directory scans a directory. rel is its path from the root, with slashes, "" for the root.
+func (sc *scanner) directory(ctx context.Context, path, rel string, info fs.FileInfo, depth int) error {
+	if depth > MaxDepth {
+		return fmt.Errorf("%w: %s is nested too deep", ErrName, path)
+	}
+	if own, err := os.Stat(sc.store.dir); err == nil && os.SameFile(own, info) {
+		return fmt.Errorf("%w: %s is the store itself", ErrFileType, path)
+	}
+	names, err := readNames(path, info)
+	if err != nil {
+		return err
+	}
+	sc.add(step{kind: stepOpenDir, name: filepath.Base(path), mode: info.Mode().Perm()})
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		child, childRel := filepath.Join(path, name), name
+		if rel != "" {
+			childRel = rel + "/" + name
+		}
+		if err := CheckName(name); err != nil {
+			return fmt.Errorf("%w, in %s", err, path)
+		}
+		info, err := os.Lstat(child)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: %s is gone", ErrChanged, child)
+		}
+		if err != nil {
+			return err
+		}
+		switch {
+		case info.IsDir():
+			err = sc.directory(ctx, child, childRel, info, depth+1)
+		case info.Mode().IsRegular():
+			err = sc.file(ctx, child, name, info)
+		case info.Mode()&fs.ModeSymlink != 0:
+			err = sc.link(child, name, childRel, depth)
+		default:
+			err = fmt.Errorf("%w: %s", ErrFileType, child)
+		}
+		if err != nil {
+			return err
+		}
+		if sc.unit != nil && len(sc.unit.steps) >= 4*unitFiles {
+			if err := sc.flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	sc.add(step{kind: stepCloseDir})
+	return nil
+}
+
+// readNames returns the names in a directory, sorted by their bytes, and makes sure that it is the one that info is of.
+func readNames(path string, info fs.FileInfo) ([]string, error) {
+	d, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	now, err := d.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !os.SameFile(now, info) {
+		return nil, fmt.Errorf("%w: %s has been replaced", ErrChanged, path)
+	}
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// link scans a symbolic link in a directory of the given depth.
+func (sc *scanner) link(path, name, rel string, depth int) error {
+	target, err := os.Readlink(path)
+	if err != nil {
+		return err
+	}
+	if filepath.Separator != '/' {
+		target = strings.ReplaceAll(target, string(filepath.Separator), "/")
+	}
+	if err := checkLink(target); err != nil {
+		return fmt.Errorf("%w, in %s", err, path)
+	}
+	sc.add(step{kind: stepLink, name: name, target: target, escaping: linkEscapes(depth, target), path: rel})
+	return nil
+}
+
+// file scans a file: into the unit with others if it is small, else in units of its own.
+func (sc *scanner) file(ctx context.Context, path, name string, info fs.FileInfo) error {
+	src := &source{path: path, info: info}
+	size := info.Size()
+	if limit := sc.unitSize(); size > int64(limit) {
+		if err := sc.flush(ctx); err != nil {
+			return err
+		}
+		sc.opened(src)
+		steps := []step{{kind: stepBegin}}
+		for off := int64(0); off < size; off += int64(limit) {
+			part := &reading{source: src, off: off, size: int(min(int64(limit), size-off))}
+			steps = append(steps, step{kind: stepPart, part: part})
+			if off+int64(limit) >= size {
+				steps = append(steps, step{kind: stepEnd, name: name, mode: info.Mode().Perm(), source: src})
+			}
+			if err := sc.emit(ctx, &unit{reads: []*reading{part}, steps: steps}); err != nil {
+				return err
+			}
+			steps = nil
+		}
+		return nil
+	}
+	if sc.unit != nil && (sc.bytes+int(size) > sc.unitSize() || len(sc.unit.reads) >= unitFiles) {
+		if err := sc.flush(ctx); err != nil {
+			return err
+		}
+	}
+	part := &reading{source: src, size: int(size), whole: true}
+	sc.add(step{kind: stepFile, name: name, mode: info.Mode().Perm(), part: part})
+	sc.unit.reads = append(sc.unit.reads, part)
+	sc.bytes += int(size)
+	return nil
+}
+
+// source is a file that is being imported. Workers may read it at the same time.
+type source struct {
+	path string
+	info fs.FileInfo // as the scanner saw it
+
+	open sync.Once
+	file *os.File
+	err  error
+}
+
+// read reads a range into the start of space, which is longer than the range, and makes sure that the file is the one that was
+// scanned. What is read whole is closed again.
+func (s *source) read(space []byte, r *reading) ([]byte, error) {
+	s.open.Do(func() {
+		if s.file, s.err = os.Open(s.path); s.err == nil {
+			s.err = s.unchanged()
+		}
+	})
+	if r.whole {
+		defer s.close()
+	}
+	if s.err != nil {
+		if errors.Is(s.err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %s is gone", ErrChanged, s.path)
+		}
+		return nil, s.err
+	}
+	want := space[:r.size]
+	if r.whole {
+		want = space[:r.size+1] // One byte more than there should be.
+	}
+	n, err := s.file.ReadAt(want, r.off)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if n != r.size {
+		return nil, fmt.Errorf("%w: %s", ErrChanged, s.path)
+	}
+	if r.whole {
+		if err := s.unchanged(); err != nil {
+			return nil, err
+		}
+	}
+	return space[:n], nil
+}
+
+// unchanged compares the open file with what the scanner saw.
+func (s *source) unchanged() error {
+	now, err := s.file.Stat()
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(now, s.info) || now.Size() != s.info.Size() || !now.ModTime().Equal(s.info.ModTime()) {
+		return fmt.Errorf("%w: %s", ErrChanged, s.path)
+	}
+	return nil
+}
+
+func (s *source) close() {
+	if s.file != nil {
+		s.file.Close() // opened for reading
+	}
+}
+
+// linkEscapes reports whether a symbolic link may lead out of the tree, for a link that lies depth directories below its root.
+// It allows up to depth ".." at the beginning and none behind a name: that name may be a link itself, and then what ".." means
+// depends on where that one leads. Behind directories that we have made, and then only downwards, every link stays inside.
+func linkEscapes(depth int, target string) bool {
+	if strings.HasPrefix(target, "/") || strings.Contains(target, "\\") || filepath.VolumeName(target) != "" {
+		return true
+	}
+	down := false
+	for elem := range strings.SplitSeq(target, "/") {
+		switch elem {
+		case "", ".":
+		case "..":
+			if depth--; down || depth < 0 {
+				return true
+			}
+		default:
+			down = true
+		}
+	}
+	return false
+}

@@ -1,0 +1,12 @@
+package content
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// goleveldb's mpoolDrain ends up to a second after its database is closed.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
+}

@@ -1,0 +1,406 @@
+package content
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/seigr/sttnode/stc"
+)
+
+// testSeed returns the seed of a randomised test: that in STT_TEST_SEED, or a new one, which is logged.
+func testSeed(t testing.TB) uint64 {
+	seed := rand.Uint64()
+	if text := os.Getenv("STT_TEST_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("STT_TEST_SEED=%d", seed)
+	return seed
+}
+
+// nodes is a store of nodes in memory.
+type nodes map[stc.Hash][]byte
+
+func (n nodes) put(node []byte) (stc.Hash, error) {
+	h := stc.Sum(node)
+	n[h] = node
+	return h, nil
+}
+
+// check decodes the tree below ref, compares every node with its encoding, and returns the chunks in order.
+func (n nodes) check(t *testing.T, ref Ref, root bool) (chunks []Ref) {
+	t.Helper()
+	node, err := ref.Decode(n[ref.Hash])
+	if root {
+		node, err = DecodeRoot(n[ref.Hash])
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := node.encode(); !bytes.Equal(got, n[ref.Hash]) {
+		t.Fatalf("encoding of the decoded node differs:\n%x\n%x", got, n[ref.Hash])
+	}
+	for first, child := range node.All() {
+		if uint64(len(chunks)) != first {
+			t.Fatalf("reference begins at %d, %d chunks were before it", first, len(chunks))
+		}
+		if child.Kind == KindChunk {
+			chunks = append(chunks, child)
+		} else {
+			chunks = append(chunks, n.check(t, child, false)...)
+		}
+	}
+	for ordinal := range node.Chunks {
+		i, first := node.Find(ordinal)
+		if ref := node.Child(i); ordinal < first || ordinal >= first+ref.Chunks {
+			t.Fatalf("chunk %d looked for in reference %d, which has %d to %d", ordinal, i, first, first+ref.Chunks)
+		}
+	}
+	if uint64(len(chunks)) != node.Chunks {
+		t.Fatalf("%d chunks, the node says %d", len(chunks), node.Chunks)
+	}
+	return chunks
+}
+
+// encode is the encoder that the decoder must agree with, from what the decoder has found.
+func (n *Node) encode() []byte {
+	if n.Kind == KindFile {
+		t := &fileTree{fixed: n.fixed}
+		return t.encode(n.Level, n.Root, n.Size, n.hashes)
+	}
+	l := dirLevel{entries: n.EntryCount, size: n.Size, chunks: n.Chunks}
+	if n.Level > 0 {
+		for _, ref := range n.children {
+			l.body = append(append(l.body, byte(len(ref.names.first))), ref.names.first...)
+			l.body = appendNodeRef(l.body, ref.Size, ref.Chunks, ref.Hash)
+		}
+		return l.encode(n.Level, n.Root)
+	}
+	var t dirTree
+	for _, e := range n.entries {
+		if err := t.add(e); err != nil {
+			panic(err)
+		}
+	}
+	if len(t.levels) > 0 {
+		l.body = t.levels[0].body
+	}
+	return l.encode(0, n.Root)
+}
+
+func TestFileTree(t *testing.T) {
+	root := &RootInfo{Name: "film.mkv", Mode: 0o640}
+	for _, fanOutLog := range []uint8{1, 2, 3} {
+		c := chunking{chunkLog: minChunkLog, fanOutLog: fanOutLog}
+		for n := range 70 {
+			for _, lastSize := range []int{1, 1<<minChunkLog - 1, 1 << minChunkLog} {
+				store := nodes{}
+				tree := &fileTree{fixed: c, put: store.put}
+				var want []stc.Hash
+				size := 0
+				for i := range n {
+					h := stc.Sum(fmt.Append(nil, i))
+					want = append(want, h)
+					chunk := 1 << minChunkLog
+					if i == n-1 {
+						chunk = lastSize
+					}
+					size += chunk
+					if err := tree.add(h, chunk); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ref, err := tree.close(root)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if ref.Size != uint64(size) || ref.Chunks != uint64(n) {
+					t.Fatalf("%d chunks: %+v", n, ref)
+				}
+				got := store.check(t, ref, true)
+				for i, chunk := range got {
+					if chunk.Hash != want[i] || chunk.Size != uint64(min(1<<minChunkLog, size)) {
+						t.Fatalf("chunk %d of %d: %+v", i, n, chunk)
+					}
+					size -= int(chunk.Size)
+				}
+			}
+		}
+	}
+}
+
+func TestFileInDirectory(t *testing.T) {
+	for n, kind := range []Kind{0, KindChunk, KindFile} {
+		store := nodes{}
+		tree := &fileTree{fixed: chunking{18, 12}, put: store.put}
+		for i := range n {
+			tree.add(stc.Sum([]byte{byte(i)}), ChunkSize)
+		}
+		ref, err := tree.close(nil)
+		if err != nil || ref.Kind != kind || ref.Size != uint64(n)*ChunkSize {
+			t.Fatalf("%d chunks: %+v, %v", n, ref, err)
+		}
+		if kind == KindFile {
+			store.check(t, ref, false)
+		} else if len(store) != 0 {
+			t.Fatalf("a file of %d chunks has a node", n)
+		}
+	}
+}
+
+// TestLongFile has the shape of 10 TiB: it looks only at what the top says.
+func TestLongFile(t *testing.T) {
+	c := chunking{18, 12}
+	size := uint64(10<<40 - 5)
+	tree := &fileTree{fixed: c}
+	level := treeLevel(c.fanOutLog, c.chunks(size))
+	if level != 2 {
+		t.Fatalf("level %d", level)
+	}
+	children := (c.chunks(size) + c.span(1) - 1) / c.span(1)
+	node, err := DecodeRoot(tree.encode(level, &RootInfo{}, size, make([]byte, children*stc.HashSize)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum, chunks uint64
+	for _, ref := range node.Children() {
+		sum, chunks = sum+ref.Size, chunks+ref.Chunks
+	}
+	if node.Chunks != 40<<20 || sum != size || chunks != node.Chunks {
+		t.Fatalf("%d chunks; children have %d in %d", node.Chunks, sum, chunks)
+	}
+	if i, first := node.Find(node.Chunks - 1); i != node.Len()-1 || first != uint64(i)<<24 {
+		t.Fatalf("last chunk below reference %d from %d", i, first)
+	}
+}
+
+func TestDirectoryTree(t *testing.T) {
+	for _, n := range []int{0, 1, 2, dirFanOut, dirFanOut + 1, dirFanOut*dirFanOut + 1} {
+		store := nodes{}
+		tree := &dirTree{put: store.put}
+		empty, err := (&dirTree{put: store.put}).close(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []stc.Hash
+		for i := range n {
+			e := Entry{Name: fmt.Sprintf("%08d", i), Type: TypeFile, Mode: 0o644}
+			switch i % 4 {
+			case 0:
+				e.Ref = Ref{Kind: KindChunk, Hash: stc.Sum([]byte(e.Name)), Size: 7, Chunks: 1}
+				want = append(want, e.Ref.Hash)
+			case 1:
+				e.Type, e.Mode, e.Target = TypeSymlink, 0, "../x"
+			case 2:
+				e.Type, e.Mode, e.Ref = TypeDirectory, 0o755, empty
+			}
+			if err := tree.add(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ref, err := tree.close(&RootInfo{Mode: 0o700})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []stc.Hash
+		for _, chunk := range store.check(t, ref, true) {
+			got = append(got, chunk.Hash)
+		}
+		if !slices.Equal(got, want) || ref.Size != 7*uint64(len(want)) {
+			t.Fatalf("%d entries: %d chunks, want %d", n, len(got), len(want))
+		}
+	}
+}
+
+func TestGoldenNodes(t *testing.T) {
+	one, two := stc.Hash{0: 0x11, 31: 0x1f}, stc.Hash{0: 0x22, 31: 0x2f}
+	h1, h2 := hex.EncodeToString(one[:]), hex.EncodeToString(two[:])
+	put := func(want string) func([]byte) (stc.Hash, error) {
+		return func(node []byte) (stc.Hash, error) {
+			t.Helper()
+			if got := hex.EncodeToString(node); got != strings.ReplaceAll(want, " ", "") {
+				t.Errorf("\n got %s\nwant %s", got, strings.ReplaceAll(want, " ", ""))
+			}
+			return stc.Sum(node), nil
+		}
+	}
+	f := &fileTree{fixed: chunking{18, 12}, put: put("53544d01 01 01 00 01ed 0161 01 12 0c 80040001" + h1 + h2)}
+	f.add(one, ChunkSize)
+	f.add(two, 1)
+	if _, err := f.close(&RootInfo{Name: "a", Mode: 0o755}); err != nil {
+		t.Fatal(err)
+	}
+	d := &dirTree{put: put("53544d01 02 00 00 04 4103 01" +
+		" 0161 01 01a4 00" +
+		" 0162 01 01a4 4103 01" + h1 +
+		" 0163 02 01ed 00 00" + h2 +
+		" 0164 03 0001 61")}
+	d.add(Entry{Name: "a", Type: TypeFile, Mode: 0o644})
+	d.add(Entry{Name: "b", Type: TypeFile, Mode: 0o644, Ref: Ref{Kind: KindChunk, Hash: one, Size: 259, Chunks: 1}})
+	d.add(Entry{Name: "c", Type: TypeDirectory, Mode: 0o755, Ref: Ref{Kind: KindDirectory, Hash: two}})
+	d.add(Entry{Name: "d", Type: TypeSymlink, Target: "a"})
+	if _, err := d.close(nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDecodeRefuses changes a valid node in every way that a hostile peer might try first.
+func TestDecodeRefuses(t *testing.T) {
+	top := []byte("STM\x01\x01\x01\x00\x01\xa4\x01a\x01\x0a\x01")
+	hashes := make([]byte, 4*stc.HashSize)
+	node := func(b []byte, more ...byte) []byte { return append(slices.Clone(b), more...) }
+	dir := []byte("STM\x01\x02\x01\x00\x01\xed\x00")
+	entries := func(more string) []byte { return append(slices.Clone(dir), more...) }
+	h := make([]byte, stc.HashSize)
+	bad := map[string][]byte{
+		"empty":                   {},
+		"magic":                   []byte("STM\x02\x01\x00\x00"),
+		"short":                   top,
+		"bytes behind":            append(node(top, 0x44, 0x01), hashes[:33]...),
+		"hash missing":            append(node(top, 0x44, 0x01), hashes[:32]...),
+		"long integer":            append(node(top, 0x80, 0, 0, 1), hashes[:32]...),
+		"too many for a leaf":     append(node(top, 0x4c, 0x00), hashes[:96]...),
+		"too high":                append([]byte("STM\x01\x01\x01\x01\x01\xa4\x00\x01\x0a\x01\x44\x00"), hashes[:32]...),
+		"chunker":                 append([]byte("STM\x01\x01\x01\x00\x01\xa4\x00\x02\x0a\x01\x01"), hashes[:32]...),
+		"chunks of 2 MiB":         append([]byte("STM\x01\x01\x01\x00\x01\xa4\x00\x01\x15\x01\x01"), hashes[:32]...),
+		"flags":                   append([]byte("STM\x01\x01\x02\x00\x01\x0a\x01\x01"), hashes[:32]...),
+		"mode":                    append([]byte("STM\x01\x01\x01\x00\x03\xa4\x00\x01\x0a\x01\x01"), hashes[:32]...),
+		"root named ..":           append([]byte("STM\x01\x01\x01\x00\x01\xa4\x02..\x01\x0a\x01\x01"), hashes[:32]...),
+		"root with a slash":       append([]byte("STM\x01\x01\x01\x00\x01\xa4\x03a/b\x01\x0a\x01\x01"), hashes[:32]...),
+		"entry named ..":          entries("\x01\x00\x00\x02..\x01\x01\xa4\x00"),
+		"entry with a slash":      entries("\x01\x00\x00\x02/a\x01\x01\xa4\x00"),
+		"entry without a name":    entries("\x01\x00\x00\x00\x01\x01\xa4\x00"),
+		"entry not UTF-8":         entries("\x01\x00\x00\x01\xff\x01\x01\xa4\x00"),
+		"entry with NUL":          entries("\x01\x00\x00\x01\x00\x01\x01\xa4\x00"),
+		"unsorted":                entries("\x02\x00\x00\x01b\x01\x01\xa4\x00\x01a\x01\x01\xa4\x00"),
+		"twice":                   entries("\x02\x00\x00\x01a\x01\x01\xa4\x00\x01a\x01\x01\xa4\x00"),
+		"unknown entry":           entries("\x01\x00\x00\x01a\x04\x01\xa4\x00"),
+		"link to nothing":         entries("\x01\x00\x00\x01a\x03\x00\x00"),
+		"wrong sum":               append(entries("\x01\x06\x01\x01a\x01\x01\xa4\x05\x01"), h...),
+		"bytes without a chunk":   append(entries("\x01\x05\x00\x01a\x01\x01\xa4\x05\x00"), h...),
+		"more chunks than bytes":  append(entries("\x01\x05\x06\x01a\x01\x01\xa4\x05\x06"), h...),
+		"more bytes than chunks":  append(entries("\x01\x80\x10\x00\x01\x01\x01a\x01\x01\xa4\x80\x10\x00\x01\x01"), h...),
+		"too many entries":        node(dir, 0x42, 0x01, 0, 0),
+		"entries that aren't":     node(dir, 0x02, 0, 0),
+		"longer than a blob":      make([]byte, MaxBlobSize+1),
+		"a file's node, not root": append([]byte("STM\x01\x01\x00\x00\x01\x0a\x01\x44\x01"), hashes[:64]...),
+	}
+	for name, b := range bad {
+		if _, err := DecodeRoot(b); !errors.Is(err, ErrManifest) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	good := append(node(top, 0x44, 0x01), hashes[:64]...)
+	if _, err := DecodeRoot(good); err != nil {
+		t.Fatal(err)
+	}
+	inner := append([]byte("STM\x01\x01\x00\x00\x01\x0a\x01\x44\x01"), hashes[:64]...)
+	ref := Ref{Kind: KindFile, Size: 1025, Chunks: 2}
+	if _, err := ref.Decode(inner); err != nil {
+		t.Fatal(err)
+	}
+	for name, ref := range map[string]Ref{
+		"size":   {Kind: KindFile, Size: 1026, Chunks: 2},
+		"chunks": {Kind: KindFile, Size: 1025, Chunks: 3},
+		"kind":   {Kind: KindDirectory, Size: 1025, Chunks: 2},
+		"chunk":  {Kind: KindChunk, Size: 1025, Chunks: 1},
+		"level":  {Kind: KindFile, Size: 1025, Chunks: 2, inner: true, level: 1, fixed: chunking{10, 1}},
+		"shape":  {Kind: KindFile, Size: 1025, Chunks: 2, inner: true, fixed: chunking{10, 2}},
+	} {
+		if _, err := ref.Decode(inner); !errors.Is(err, ErrManifest) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := ref.Decode(good); !errors.Is(err, ErrManifest) {
+		t.Errorf("root inside: %v", err)
+	}
+}
+
+// TestDirectoryRanges puts leaves under a node that promises other names.
+func TestDirectoryRanges(t *testing.T) {
+	leaf := func(names ...string) []byte {
+		var node []byte
+		tree := &dirTree{put: func(b []byte) (stc.Hash, error) { node = b; return stc.Hash{}, nil }}
+		for _, name := range names {
+			tree.add(Entry{Name: name, Type: TypeFile})
+		}
+		tree.close(nil)
+		return node
+	}
+	ref := Ref{Kind: KindDirectory, inner: true, entries: 2, names: nameRange{"b", "d"}}
+	if _, err := ref.Decode(leaf("b", "c")); err != nil {
+		t.Fatal(err)
+	}
+	for _, names := range [][]string{{"a", "b"}, {"b", "d"}, {"c", "cc"}, {"b"}, {"b", "c", "ca"}} {
+		if _, err := ref.Decode(leaf(names...)); !errors.Is(err, ErrManifest) {
+			t.Errorf("%v: %v", names, err)
+		}
+	}
+}
+
+func FuzzDecodeNode(f *testing.F) {
+	root := &RootInfo{Name: "name", Mode: 0o755}
+	add := func(b []byte) (stc.Hash, error) { f.Add(b); return stc.Sum(b), nil }
+	for _, n := range []int{0, 1, 3, 5} {
+		file := &fileTree{fixed: chunking{10, 1}, put: add}
+		dir := &dirTree{put: add}
+		for i := range n {
+			file.add(stc.Sum([]byte{byte(i)}), 1024)
+			dir.add(Entry{Name: fmt.Sprint(i), Type: EntryType(1 + i%3), Target: "x", Ref: Ref{Kind: KindChunk, Size: 9, Chunks: 1}})
+		}
+		file.close(root)
+		dir.close(root)
+		(&dirTree{put: add}).close(nil)
+	}
+	var items []byte
+	for _, name := range []string{"a", "b"} {
+		items = append(append(items, 1), name...)
+		items = appendNodeRef(items, 512, 512, stc.Hash{})
+	}
+	l := dirLevel{entries: 600, size: 1024, chunks: 1024, body: items}
+	add(l.encode(1, nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n, err := decodeNode(b)
+		if err != nil {
+			if !errors.Is(err, ErrManifest) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if got := n.encode(); !bytes.Equal(got, b) {
+			t.Fatalf("decoded\n%x\nencoded\n%x", b, got)
+		}
+		var size, chunks uint64
+		for first, ref := range n.All() {
+			if first != chunks {
+				t.Fatal("ordinals have a gap")
+			}
+			size, chunks = size+ref.Size, chunks+ref.Chunks
+		}
+		if size != n.Size || chunks != n.Chunks {
+			t.Fatalf("children sum up to %d, %d; node says %d, %d", size, chunks, n.Size, n.Chunks)
+		}
+		if n.Chunks > 0 {
+			for _, ordinal := range []uint64{0, n.Chunks / 2, n.Chunks - 1} {
+				i, first := n.Find(ordinal)
+				if ref := n.Child(i); ordinal < first || ordinal-first >= ref.Chunks {
+					t.Fatalf("wrong place for chunk %d", ordinal)
+				}
+			}
+		}
+		if _, err := DecodeRoot(binary.BigEndian.AppendUint16(b, 0)); err == nil {
+			t.Fatal("bytes behind the end are accepted")
+		}
+	})
+}

@@ -1,0 +1,438 @@
+package swarm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seigr/sttnode/stc"
+)
+
+// serverStream is one stream being served. Three goroutines belong to it:
+//
+//	serveStream  reads messages and queues requests
+//	fetch        takes requests, reads blobs into batches, one ahead of write
+//	write        writes batches, HAVE and CANCELLED
+//
+// The first that fails ends the others.
+type serverStream struct {
+	server *Server
+	conn   net.Conn
+	peer   *servedPeer
+	follow *follower
+
+	queue   requestQueue
+	batches chan *batch
+	say     chan struct{} // a token: cancels has something to say
+
+	mu        sync.Mutex
+	cancelled []byte // CANCELLED messages to be written; guarded by mu
+}
+
+// batch is a piece of what is written: any number of answers whose blobs were
+// read straight into it, and perhaps one blob that belongs to the cache.
+type batch struct {
+	buf    []byte
+	room   int64 // what is charged for it
+	cached *cachedBlob
+	blobs  int
+	bytes  int
+}
+
+const (
+	// batchFlush is the length from which a batch is not filled further.
+	batchFlush = 64 << 10
+	// batchSize is the room of a batch: one chunk behind a batch that was
+	// just not full.
+	batchSize = 512 << 10
+	// batchSizeLarge is the same for blobs up to the limit of 1 MiB.
+	batchSizeLarge = 2 << 20
+)
+
+// errStreamEnd is how a stream ends when nothing is wrong.
+var errStreamEnd = errors.New("stream ended by peer")
+
+func (s *Server) serveStream(ctx context.Context, conn net.Conn, peer *servedPeer) error {
+	br := bufio.NewReaderSize(conn, 4<<10)
+	conn.SetReadDeadline(time.Now().Add(s.cfg.OpenTimeout))
+	// When ctx ends, what is blocked on the stream must come back.
+	stopWatch := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stopWatch()
+	root, err := readOpen(br)
+	if err != nil {
+		if errors.Is(err, ErrProtocol) {
+			sayClose(conn, closeMalformed)
+		}
+		return err
+	}
+	if stopWatch() {
+		conn.SetReadDeadline(time.Time{})
+	}
+	f, unfollow, ok := s.follow(root)
+	if !ok {
+		sayClose(conn, closeNotFound)
+		return nil
+	}
+	defer unfollow()
+
+	st := &serverStream{
+		server:  s,
+		conn:    conn,
+		peer:    peer,
+		follow:  f,
+		batches: make(chan *batch),
+		say:     make(chan struct{}, 1),
+	}
+	return st.run(ctx, br)
+}
+
+func readOpen(br *bufio.Reader) (root stc.Hash, err error) {
+	var b [headerSize + stc.HashSize]byte
+	if _, err := io.ReadFull(br, b[:headerSize]); err != nil {
+		return root, err
+	}
+	t, _, err := parseHeader(b[:headerSize])
+	if err != nil {
+		return root, err
+	}
+	if t != msgOpen {
+		return root, fmt.Errorf("%w: %v before OPEN", ErrProtocol, t)
+	}
+	_, err = io.ReadFull(br, b[headerSize:])
+	return stc.Hash(b[headerSize:]), unexpected(err)
+}
+
+// run serves the stream behind OPEN.
+func (st *serverStream) run(outer context.Context, br *bufio.Reader) error {
+	ctx, end := context.WithCancelCause(outer)
+	// A moment to say CLOSE, then everything that is blocked comes back.
+	stop := context.AfterFunc(ctx, func() {
+		st.conn.SetReadDeadline(time.Unix(1, 0))
+		st.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+		st.queue.close()
+	})
+	defer stop()
+	st.queue.init()
+	var wg sync.WaitGroup
+	wg.Go(func() { end(st.fetch(ctx)) })
+	wg.Go(func() { end(st.write(ctx)) })
+	end(st.read(br))
+	wg.Wait()
+	switch err := context.Cause(ctx); {
+	case errors.Is(err, errStreamEnd):
+		return nil
+	case errors.Is(err, ErrProtocol):
+		sayClose(st.conn, closeMalformed)
+		return err
+	case outer.Err() != nil:
+		sayClose(st.conn, closeGoingAway)
+		return err
+	default:
+		return err
+	}
+}
+
+// read queues requests until the stream ends.
+func (st *serverStream) read(br *bufio.Reader) error {
+	for {
+		head, err := br.Peek(headerSize)
+		if err == io.EOF && len(head) == 0 {
+			return errStreamEnd
+		}
+		if err != nil {
+			return unexpected(err)
+		}
+		t, n, err := parseHeader(head)
+		if err != nil {
+			return err
+		}
+		if t != msgWant && t != msgCancel {
+			return fmt.Errorf("%w: %v from the fetching side", ErrProtocol, t)
+		}
+		message, err := br.Peek(headerSize + n)
+		if err != nil {
+			return unexpected(err)
+		}
+		if t == msgWant {
+			id, h := parseWant(message[headerSize:])
+			st.server.requests.Add(1)
+			if !st.queue.push(openRequest{id, h}) {
+				return nil
+			}
+		} else if id := parseRequest(message[headerSize:]); st.queue.cancel(id) {
+			st.server.cancelled.Add(1)
+			st.mu.Lock()
+			st.cancelled = appendRequest(st.cancelled, msgCancelled, id)
+			st.mu.Unlock()
+			select {
+			case st.say <- struct{}{}:
+			default:
+			}
+		}
+		br.Discard(headerSize + n)
+	}
+}
+
+// fetch reads the blobs that are asked for, ahead of the writer by one batch.
+func (st *serverStream) fetch(ctx context.Context) error {
+	room := batchSize
+	for {
+		req, ok := st.queue.pop(true)
+		if !ok {
+			return nil
+		}
+		if err := st.server.ahead.Acquire(ctx, int64(room)); err != nil {
+			return err
+		}
+		b := &batch{buf: st.server.buffers.get(room)[:0], room: int64(room)}
+		taken := false
+		for ok && !taken {
+			if err := st.answer(ctx, b, req); err != nil {
+				st.server.free(b)
+				return err
+			}
+			if cap(b.buf) > batchSize {
+				room = batchSizeLarge
+			}
+			if b.cached != nil || len(b.buf) >= batchFlush {
+				break
+			}
+			// A writer with nothing to do takes what there is.
+			select {
+			case st.batches <- b:
+				taken = true
+			default:
+				req, ok = st.queue.pop(false)
+			}
+		}
+		if taken {
+			continue
+		}
+		select {
+		case st.batches <- b:
+		case <-ctx.Done():
+			st.server.free(b)
+			return ctx.Err()
+		}
+	}
+}
+
+// answer appends the answer to a request to the batch.
+func (st *serverStream) answer(ctx context.Context, b *batch, req openRequest) error {
+	s := st.server
+	if s.cache != nil {
+		if hit := s.cache.get(req.hash); hit != nil {
+			s.cacheHits.Add(1)
+			b.blobs++
+			b.bytes += len(hit.data)
+			b.buf = appendBlobHeader(b.buf, req.id, len(hit.data))
+			if len(hit.data) < batchFlush {
+				b.buf = append(b.buf, hit.data...)
+				s.cache.release(hit)
+			} else {
+				b.cached = hit
+			}
+			return nil
+		}
+	}
+	start := len(b.buf)
+	out, err := s.read(ctx, st.peer, appendBlobHeader(b.buf, req.id, 0), req.hash)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		s.missing.Add(1)
+		b.buf = appendRequest(b.buf[:start], msgMissing, req.id)
+		return nil
+	}
+	if cap(out) != cap(b.buf) {
+		s.buffers.put(b.buf)
+	}
+	b.buf = out
+	blob := out[start+blobHeaderSize:]
+	appendBlobHeader(out[:start], req.id, len(blob))
+	b.blobs++
+	b.bytes += len(blob)
+	if s.cache != nil {
+		s.cache.offer(req.hash, blob)
+	}
+	return nil
+}
+
+// free gives back what a batch holds.
+func (s *Server) free(b *batch) {
+	if b.cached != nil {
+		s.cache.release(b.cached)
+	}
+	s.buffers.put(b.buf)
+	s.ahead.Release(b.room)
+}
+
+// write writes everything that goes out on the stream, HAVE first.
+func (st *serverStream) write(ctx context.Context) error {
+	interval := st.server.cfg.HaveInterval
+	var due <-chan time.Time
+	var spare []byte
+	spans, complete := st.follow.take()
+	small := appendHave(nil, spans)
+	if complete {
+		small = appendHaveComplete(nil)
+	}
+	last := time.Now()
+	for {
+		if len(small) > 0 {
+			if err := st.put(ctx, small); err != nil {
+				return err
+			}
+			small = small[:0]
+		}
+		changed := st.follow.changed
+		if complete || due != nil {
+			changed = nil
+		}
+		select {
+		case b := <-st.batches:
+			err := st.putBatch(ctx, b)
+			st.server.free(b)
+			if err != nil {
+				return err
+			}
+		case <-st.say:
+			st.mu.Lock()
+			small, st.cancelled = st.cancelled, spare[:0]
+			st.mu.Unlock()
+			spare = small
+		case <-changed:
+			due = time.After(max(0, interval-time.Since(last)))
+		case <-due:
+			due = nil
+			last = time.Now()
+			if spans, complete = st.follow.take(); complete {
+				small = appendHaveComplete(small)
+			} else if len(spans) > 0 {
+				small = appendHave(small, spans)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (st *serverStream) putBatch(ctx context.Context, b *batch) error {
+	if err := st.put(ctx, b.buf); err != nil {
+		return err
+	}
+	if b.cached != nil {
+		if err := st.put(ctx, b.cached.data); err != nil {
+			return err
+		}
+	}
+	st.server.blobs.Add(uint64(b.blobs))
+	st.server.bytes.Add(uint64(b.bytes))
+	return nil
+}
+
+// put writes b. A stream may be slow, but must take something within each
+// WriteTimeout.
+func (st *serverStream) put(ctx context.Context, b []byte) error {
+	for {
+		st.conn.SetWriteDeadline(time.Now().Add(st.server.cfg.WriteTimeout))
+		if ctx.Err() != nil {
+			// The stream ended just now, and this went over its deadline.
+			st.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+		}
+		n, err := st.conn.Write(b)
+		if err == nil {
+			return nil
+		}
+		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		b = b[n:]
+	}
+}
+
+// openRequest is a WANT that is not answered.
+type openRequest struct {
+	id   uint32
+	hash stc.Hash
+}
+
+// requestQueue holds the open requests of a stream, at most maxOpenRequests.
+// One side pushes and waits when it is full, the other pops and waits when it
+// is empty.
+type requestQueue struct {
+	mu      sync.Mutex
+	changed sync.Cond
+	list    []openRequest // from next on
+	next    int
+	closed  bool
+}
+
+func (q *requestQueue) init() { q.changed.L = &q.mu }
+
+// push returns false when the queue is closed.
+func (q *requestQueue) push(r openRequest) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.list)-q.next >= maxOpenRequests && !q.closed {
+		q.changed.Wait()
+	}
+	if q.closed {
+		return false
+	}
+	if q.next >= maxOpenRequests {
+		q.list = slices.Delete(q.list, 0, q.next)
+		q.next = 0
+	}
+	q.list = append(q.list, r)
+	q.changed.Broadcast()
+	return true
+}
+
+// pop returns the oldest request. ok is false when the queue is closed, or
+// empty and wait is false.
+func (q *requestQueue) pop(wait bool) (r openRequest, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for wait && q.next == len(q.list) && !q.closed {
+		q.changed.Wait()
+	}
+	if q.closed || q.next == len(q.list) {
+		return r, false
+	}
+	r = q.list[q.next]
+	q.next++
+	if q.next == len(q.list) {
+		q.list, q.next = q.list[:0], 0
+	}
+	q.changed.Broadcast()
+	return r, true
+}
+
+// cancel takes out a request and reports whether it was there.
+func (q *requestQueue) cancel(id uint32) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := q.next; i < len(q.list); i++ {
+		if q.list[i].id == id {
+			q.list = slices.Delete(q.list, i, i+1)
+			return true
+		}
+	}
+	return false
+}
+
+func (q *requestQueue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.changed.Broadcast()
+}

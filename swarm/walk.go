@@ -1,0 +1,206 @@
+package swarm
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/seigr/sttnode/content"
+	"github.com/seigr/sttnode/stc"
+)
+
+// step is a reference that the frontier hands out: a chunk, or a node that
+// must be read before what lies below it is known.
+type step struct {
+	ref   content.Ref
+	root  bool   // the root of the content; ref holds nothing but its hash
+	first uint64 // ordinal of the first chunk below
+	// repeated marks a node that was handed out before, where its first chunk
+	// was origin. What lies below it is on its way already.
+	repeated bool
+	origin   uint64
+	memory   int // what the frontier has set aside for the node
+}
+
+// node reports whether the reference has an inside.
+func (s step) node() bool { return s.root || s.ref.Kind != content.KindChunk }
+
+// place returns the ordinals of the chunks below.
+func (s step) place() span { return span{s.first, s.first + s.ref.Chunks} }
+
+// repeat returns what a repeated node means for who has what.
+func (s step) repeat() repeat {
+	return repeat{span{s.origin, s.origin + s.ref.Chunks}, s.first}
+}
+
+// decode reads the node that the step refers to from its verified bytes, which
+// the node keeps.
+func (s step) decode(blob []byte) (n *content.Node, err error) {
+	if s.root {
+		n, err = content.DecodeRoot(blob)
+	} else {
+		n, err = s.ref.Decode(blob)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w %v: %w", ErrBadManifest, s.ref.Hash, err)
+	}
+	return n, nil
+}
+
+// expectedSize returns the length in bytes of the blob: exactly, for a chunk,
+// and a guess for a node.
+func (s step) expectedSize() int {
+	switch s.ref.Kind {
+	case content.KindChunk:
+		return int(min(s.ref.Size, content.MaxBlobSize))
+	case content.KindFile:
+		return int(64 + stc.HashSize*min(s.ref.Chunks, 4096))
+	}
+	return int(64 + 80*min(max(s.ref.Chunks, 16), 512))
+}
+
+const (
+	// frontierMemory is what decoded nodes that are not used up, and nodes that
+	// were handed out, may take together before no further node is handed out.
+	frontierMemory = 8 << 20
+	// frontierLimit is the most that they may ever take. Only directories nested
+	// in each other beyond all reason come near it.
+	frontierLimit = 64 << 20
+	// frontierNodes is how many nodes may be handed out and not come back.
+	frontierNodes = 512
+	// repeatMemory is how many nodes are remembered to recognise their
+	// repetition.
+	repeatMemory = 4096
+)
+
+// frontier walks the manifests of a content: it hands out references and takes
+// the nodes that were read. It is pure, and bounded at any content size: it
+// holds only the nodes whose references are not all handed out.
+//
+// References come in the order of their ordinals, except that a node which has
+// not been read yet does not hold up those behind it. While nodes are on their
+// way, nodes further on are handed out too, so that a tree of small
+// directories does not cost a round trip each.
+type frontier struct {
+	open     []*cursor                           // ascending by ordinal
+	memory   int                                 // of open, estimated bytes
+	awaiting int                                 // nodes handed out and not come back
+	awaited  int                                 // their estimated memory
+	expanded int                                 // nodes that came back
+	dirSize  int                                 // a decaying maximum of the memory of directories so far
+	seen     *simplelru.LRU[content.Ref, uint64] // nodes handed out, with their first ordinal
+}
+
+// cursor is a decoded node with the reference that comes next in it.
+type cursor struct {
+	node   *content.Node
+	next   int
+	at     uint64 // ordinal of the first chunk below that reference
+	memory int
+}
+
+func newFrontier() *frontier {
+	seen, err := simplelru.NewLRU[content.Ref, uint64](repeatMemory, nil)
+	if err != nil {
+		panic(err) // the size is positive
+	}
+	return &frontier{seen: seen}
+}
+
+// begin hands out the root.
+func (f *frontier) begin(root stc.Hash) step {
+	f.awaiting++
+	return step{ref: content.Ref{Hash: root}, root: true}
+}
+
+// take appends up to limit references to dst.
+func (f *frontier) take(dst []step, limit int) []step {
+	for i := 0; i < len(f.open) && limit > 0; {
+		c := f.open[i]
+		ref := c.node.Child(c.next)
+		s := step{ref: ref, first: c.at}
+		if ref.Kind != content.KindChunk {
+			s.memory = f.guess(ref)
+			if s.origin, s.repeated = f.seen.Get(ref); s.repeated {
+				s.memory = 0
+			} else if !f.admits(s.memory) {
+				i++
+				continue
+			} else {
+				f.seen.Add(ref, s.first)
+				f.awaiting++
+				f.awaited += s.memory
+			}
+		}
+		dst = append(dst, s)
+		limit--
+		c.next++
+		c.at += ref.Chunks
+		if c.next == c.node.Len() {
+			f.memory -= c.memory
+			f.open = slices.Delete(f.open, i, i+1)
+		}
+	}
+	return dst
+}
+
+// admits reports whether one more node may be handed out. One always may when
+// none is on its way, or nothing would go on.
+func (f *frontier) admits(memory int) bool {
+	if f.awaiting == 0 {
+		return true
+	}
+	return f.awaiting < min(frontierNodes, 32+4*f.expanded) && f.memory+f.awaited+memory <= frontierMemory
+}
+
+// guess estimates the memory of a node that has not been read.
+func (f *frontier) guess(ref content.Ref) int {
+	if ref.Kind == content.KindFile {
+		return nodeMemory + stc.HashSize*int(min(ref.Chunks, 4096))
+	}
+	return max(nodeMemory, f.dirSize)
+}
+
+// nodeMemory and entryMemory estimate what a node and an entry of a directory
+// take when decoded, in bytes.
+const (
+	nodeMemory  = 512
+	entryMemory = 512
+)
+
+// expand takes a node that was handed out. It fails when the nodes that are
+// open take more memory than any reasonable content needs.
+func (f *frontier) expand(s step, n *content.Node) error {
+	f.awaiting--
+	f.expanded++
+	f.awaited -= s.memory
+	memory := nodeMemory
+	if n.Kind == content.KindFile {
+		memory += stc.HashSize * n.Len()
+	} else {
+		memory += entryMemory * max(n.Len(), len(n.Entries()))
+		f.dirSize = max(memory, f.dirSize-f.dirSize/8)
+	}
+	if n.Len() == 0 {
+		return nil
+	}
+	if f.memory += memory; f.memory > frontierLimit {
+		return fmt.Errorf("%w: directories nested too deeply", ErrBadManifest)
+	}
+	i := sort.Search(len(f.open), func(i int) bool { return f.open[i].at >= s.first })
+	f.open = slices.Insert(f.open, i, &cursor{node: n, at: s.first, memory: memory})
+	return nil
+}
+
+// abandon takes back a node that was handed out and cannot be read.
+func (f *frontier) abandon(s step) {
+	f.awaiting--
+	f.awaited -= s.memory
+}
+
+// done reports whether every reference of the content has been handed out.
+func (f *frontier) done() bool {
+	return f.awaiting == 0 && len(f.open) == 0
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/seigr/sttnode/node"
+)
+
+// runningNode is a started node and what the command line adds to it.
+type runningNode struct {
+	*node.Node
+	app     *app
+	metrics *metricsServer
+}
+
+// nodeConfig makes the configuration of the node from the common settings.
+func (a *app) nodeConfig() (node.Config, error) {
+	var cfg node.Config
+	for _, s := range a.options.bootstrap {
+		addr, err := node.ParseAddress(s)
+		if err != nil {
+			return cfg, usagef("--bootstrap: %v", err)
+		}
+		cfg.Bootstrap = append(cfg.Bootstrap, addr)
+	}
+	var err error
+	if cfg.Identity, err = a.loadIdentity(); err != nil {
+		return cfg, err
+	}
+	if cfg.Keyring, err = a.loadKeyring(); err != nil {
+		return cfg, err
+	}
+	cfg.Dir, cfg.Listen, cfg.Logger = a.options.dir, a.options.listen, a.log
+	return cfg, nil
+}
+
+// startNode starts a node, its metrics and its ready file. The caller stops it.
+func (a *app) startNode(ctx context.Context, cfg node.Config) (*runningNode, error) {
+	n, err := node.New(cfg)
+	if errors.Is(err, node.ErrAddress) {
+		return nil, usagef("--listen: %v", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Whoever waits for the ready file must not find an earlier run's.
+	old, err := hideFile(a.options.readyFile)
+	if err != nil {
+		return nil, fmt.Errorf("ready file: %w", err)
+	}
+	if err := n.Start(ctx); err != nil {
+		old() // it may be that of the node that keeps this one from starting
+		var listen *node.ListenError
+		if errors.As(err, &listen) && listen.InUse() {
+			return nil, fmt.Errorf("%w; choose another with --listen, or port 0 for any", err)
+		}
+		return nil, err
+	}
+	r := &runningNode{Node: n, app: a}
+	if err := r.offer(); err != nil {
+		return nil, errors.Join(err, r.stop())
+	}
+	a.log.Info("listening", "node", n.ID(), "udp", n.Addr())
+	return r, nil
+}
+
+// hideFile removes a file, if there is one, and returns what puts it back. An
+// empty path is no file.
+func hideFile(path string) (restore func(), err error) {
+	b, err := os.ReadFile(path)
+	if path == "" || errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil
+	}
+	if err == nil {
+		err = os.Remove(path)
+	}
+	return func() { _ = writeFileAtomic(path, b, 0o644) }, err
+}
+
+// offer begins what the settings ask for beside the node.
+func (r *runningNode) offer() (err error) {
+	o := &r.app.options
+	if o.metrics != "" {
+		if r.metrics, err = serveMetrics(o.metrics, r.Node, r.app.log); err != nil {
+			return err
+		}
+	}
+	if o.readyFile != "" {
+		return writeReady(o.readyFile, readyInfo{
+			NodeID:  r.ID().String(),
+			UDP:     r.Addr().String(),
+			Metrics: r.metrics.addr(),
+		})
+	}
+	return nil
+}
+
+// stop ends the node in order, within the time that a stop may take.
+func (r *runningNode) stop() error {
+	r.metrics.close()
+	// The context of the command has ended by a signal; the stop has its own
+	// bound.
+	return r.Stop(context.Background())
+}
+
+// join waits for the first attempt to join the network. That nobody answers yet
+// is no reason to stop for a node that stays: it says so and goes on. That all
+// who answer hold another seed is.
+func (r *runningNode) join(ctx context.Context) error {
+	err := r.Join(ctx)
+	switch {
+	case err == nil, errors.Is(err, node.ErrNoPeers):
+		return nil
+	case errors.Is(err, node.ErrWrongSeed), errors.Is(err, node.ErrResolve), ctx.Err() != nil:
+		return err
+	}
+	r.app.warn("%s; trying on", errorText(err))
+	return nil
+}
+
+// serveUntilSignal waits for the first signal, which is how a node that serves
+// is stopped, and stops the node.
+func (r *runningNode) serveUntilSignal(ctx context.Context) error {
+	<-ctx.Done()
+	r.app.note("Stopping.")
+	return r.stop()
+}

@@ -1,0 +1,87 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/seigr/sttnode/session"
+	"github.com/seigr/sttnode/session/transport"
+	"github.com/seigr/sttnode/stc"
+)
+
+// DefaultListen is the UDP address that a node listens on by default: port
+// 4700 of every interface, both families.
+const DefaultListen = ":4700"
+
+// Config configures a Node. Identity, Keyring and Dir are required; the zero
+// value of everything else means the default that its comment gives.
+type Config struct {
+	// Identity is who the node is. One identity runs in one process at a time.
+	Identity *stc.Identity
+	// Keyring holds the network's shared seed.
+	Keyring *stc.Keyring
+	// Dir is where the node keeps its store and its routing table. It is made
+	// if it does not exist.
+	Dir string
+
+	// Listen is the UDP address, host:port; port 0 takes a free one.
+	// DefaultListen.
+	Listen string
+	// Conn carries the datagrams in place of a UDP socket on Listen. The node
+	// closes it.
+	Conn transport.Conn
+	// Bootstrap lists nodes to join the network by. None: the node waits for
+	// others to come, or uses the nodes that it knew when it stopped.
+	Bootstrap []Address
+	// ClientOnly is for a node that others cannot reach, or that is gone in a
+	// moment: it stays out of their routing tables.
+	ClientOnly bool
+
+	// Session tunes the sessions. Identity, Keyring, Logger and Datagram are
+	// the node's own. Unless set, Linger is 1 s, MaxStreams 256, and
+	// MaxSessions twice that of the node.
+	Session session.Config
+	// MaxSessions bounds the sessions with other nodes. When it is reached,
+	// unused ones are closed first. 1,000.
+	MaxSessions int
+	// IdleSession is how long a session without a stream is kept. 2 min.
+	IdleSession time.Duration
+
+	// FetchMemory bounds in bytes what a fetch holds in memory. The default is
+	// the swarm's.
+	FetchMemory int
+
+	// Logger gets what happens. Nothing is logged by default.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Identity == nil || c.Keyring == nil {
+		return c, errors.New("node: configuration without identity or keyring")
+	}
+	if c.Dir == "" {
+		return c, errors.New("node: configuration without a directory")
+	}
+	if c.Listen == "" {
+		c.Listen = DefaultListen
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil && c.Conn == nil {
+		return c, fmt.Errorf("%w: listen address %q is not of the form host:port", ErrAddress, c.Listen)
+	}
+	if c.MaxSessions == 0 {
+		c.MaxSessions = 1000
+	}
+	if c.IdleSession == 0 {
+		c.IdleSession = 2 * time.Minute
+	}
+	if c.MaxSessions < 1 || c.IdleSession < 0 || c.FetchMemory < 0 {
+		return c, errors.New("node: limits in the configuration must be positive")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}

@@ -1,0 +1,101 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"syscall"
+
+	"github.com/seigr/sttnode/session"
+	"github.com/seigr/sttnode/stc"
+)
+
+var (
+	// ErrState reports a call that the node's lifecycle does not allow now,
+	// such as Fetch before Start or Start twice.
+	ErrState = errors.New("node: not possible in this state")
+	// ErrAddress reports a text that is no address of a node.
+	ErrAddress = errors.New("node: not an address")
+	// ErrResolve reports a host name that has no address.
+	ErrResolve = errors.New("node: host name does not resolve")
+	// ErrNoPeers reports that the node knows no other one and has been told
+	// no bootstrap address.
+	ErrNoPeers = errors.New("node: no other node is known and no bootstrap address is given")
+	// ErrUnreachable reports that none of the bootstrap addresses answers.
+	ErrUnreachable = errors.New("node: no bootstrap node answers")
+	// ErrWrongSeed reports that other nodes were reached and hold another
+	// shared seed, so that they do not talk to us.
+	ErrWrongSeed = session.ErrWrongSeed
+	// ErrNoProvider reports a content that nobody in the network provides.
+	// The error is a [*NoProviderError].
+	ErrNoProvider = errors.New("node: nobody provides the content")
+	// ErrStalled reports a fetch that made no progress for its stall timeout.
+	ErrStalled = errors.New("node: the fetch has stalled")
+	// ErrVerification reports content that is refused: its bytes match their
+	// hashes, but it is no valid content, or one with names or links that lead
+	// out of its directory; or every peer that is left sends bytes that do not
+	// match.
+	ErrVerification = errors.New("node: the content is refused")
+	// ErrExists reports an output path where something else lies already.
+	ErrExists = errors.New("node: the output path exists and holds something else")
+	// ErrDirectoryStream reports a directory tree that was asked for as one
+	// stream of bytes.
+	ErrDirectoryStream = errors.New("node: the content is a directory and cannot be written as a stream")
+	// ErrProtocol reports a peer that does not speak the protocol of a stream.
+	ErrProtocol = errors.New("node: stream protocol")
+	// ErrTooManyPeers reports that all sessions that the node may hold are in
+	// use.
+	ErrTooManyPeers = errors.New("node: too many peers")
+
+	errSelf = errors.New("the address is this node's own")
+)
+
+// ListenError reports that the node could not listen on its UDP address.
+type ListenError struct {
+	Addr string
+	Err  error
+}
+
+// Error implements error.
+func (e *ListenError) Error() string {
+	if e.InUse() {
+		return fmt.Sprintf("UDP address %s is in use by another program", e.Addr)
+	}
+	return fmt.Sprintf("listen on UDP address %s: %v", e.Addr, e.Err)
+}
+
+// Unwrap returns the socket's error.
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// InUse reports whether another program has the address.
+func (e *ListenError) InUse() bool {
+	const windowsInUse = syscall.Errno(10048) // WSAEADDRINUSE
+	return errors.Is(e.Err, syscall.EADDRINUSE) || runtime.GOOS == "windows" && errors.Is(e.Err, windowsInUse)
+}
+
+// NoProviderError says how far the search for a provider went. It matches
+// [ErrNoProvider].
+type NoProviderError struct {
+	Root stc.Hash
+	// Asked is how many different nodes were asked, at least once.
+	Asked int
+	// Failed is how many providers were named that could not be reached, or had
+	// nothing.
+	Failed int
+}
+
+// Error implements error.
+func (e *NoProviderError) Error() string {
+	nodes := fmt.Sprintf("%d nodes", e.Asked)
+	if e.Asked == 1 {
+		nodes = "1 node"
+	}
+	if e.Failed > 0 {
+		return fmt.Sprintf("node: no provider of %v has answered: asked %s, which named %d that could not be reached or had nothing",
+			e.Root, nodes, e.Failed)
+	}
+	return fmt.Sprintf("node: nobody provides %v: asked %s", e.Root, nodes)
+}
+
+// Is makes every NoProviderError match [ErrNoProvider].
+func (e *NoProviderError) Is(target error) bool { return target == ErrNoProvider }

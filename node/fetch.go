@@ -1,0 +1,366 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seigr/sttnode/content"
+	"github.com/seigr/sttnode/stc"
+	"github.com/seigr/sttnode/swarm"
+)
+
+// FetchOptions say what to do with a content. The zero value keeps it in the
+// store and waits at most the default times.
+type FetchOptions struct {
+	// Output is the path to write to. One that ends in a separator is the
+	// directory to put the content into, under its suggested name or else its
+	// hash. Nothing that exists is overwritten. The output appears when it is
+	// complete. Empty: none.
+	Output string
+	// Writer gets the bytes of a file in order, as they come. It is an error
+	// for a directory.
+	Writer io.Writer
+
+	// SearchTimeout is for how long somebody is looked for who has the content
+	// before the fetch fails. 10 s.
+	SearchTimeout time.Duration
+	// StallTimeout is for how long nothing may arrive before the fetch fails.
+	// 60 s.
+	StallTimeout time.Duration
+	// Provide keeps the node a provider of the content once it is complete,
+	// until Unprovide or Stop.
+	Provide bool
+
+	// OnProgress, if not nil, is called about ten times a second, and at the
+	// end of each phase, by one goroutine at a time.
+	OnProgress func(FetchProgress)
+	// OnStored, if not nil, is called after every batch of blobs that was
+	// fetched, verified and stored, with their bytes in this fetch so far, one
+	// call at a time. The fetch waits for it, so it can hold the fetch back. It
+	// must not call Stop of the same node, which waits for the fetch.
+	OnStored func(bytes uint64)
+}
+
+// Phase is what a fetch is doing.
+type Phase uint8
+
+// The phases of a fetch, in their order.
+const (
+	PhaseSearching Phase = iota // for somebody who has the content
+	PhaseFetching               // from peers
+	PhaseWriting                // to the output
+)
+
+// String returns the phase's name.
+func (p Phase) String() string {
+	switch p {
+	case PhaseSearching:
+		return "searching"
+	case PhaseFetching:
+		return "fetching"
+	case PhaseWriting:
+		return "writing"
+	}
+	return fmt.Sprintf("phase(%d)", uint8(p))
+}
+
+// FetchProgress says how far a fetch is.
+type FetchProgress struct {
+	Root         stc.Hash
+	Phase        Phase
+	Bytes, Total uint64 // of the content's data; Total is 0 until the root is here
+	Peers        int    // being drawn from
+	Providers    int    // known, connected peers included
+	Rate         float64
+}
+
+// Source is a peer that content came from.
+type Source struct {
+	Node  stc.Hash
+	Addr  string
+	Bytes uint64 // verified and stored
+}
+
+// FetchResult is the account of a fetch that is complete.
+type FetchResult struct {
+	Root           stc.Hash
+	Name           string // suggested by who seeded it; may be empty
+	Path           string // what was written; empty if nothing was
+	Directory      bool
+	Bytes, Chunks  uint64 // of the content's data
+	FetchedBytes   uint64 // from peers, manifests included
+	ResumedBytes   uint64 // that were here before, manifests included
+	DuplicateBytes uint64
+	BadBytes       uint64
+	Sources        []Source // that at least a byte came from
+	Duration       time.Duration
+}
+
+const (
+	defaultSearchTimeout = 10 * time.Second
+	progressInterval     = 100 * time.Millisecond
+	// maxRepairs is how often a fetch goes back to the network because bytes
+	// that were stored turn out to be damaged when they are written out.
+	maxRepairs = 2
+	// announceAfter is how long a fetch runs before it tells the network that
+	// it has a part of the content. Shorter ones are over before others ask.
+	announceAfter = 3 * time.Second
+	// announceCheck is how often it looks from then on whether it has one.
+	announceCheck = 500 * time.Millisecond
+)
+
+// fetch is one fetch under way.
+type fetch struct {
+	n       *Node
+	root    stc.Hash
+	opts    FetchOptions
+	output  *output
+	sources *sources
+	store   *fetchStore
+
+	phase    atomic.Int32
+	download atomic.Pointer[swarm.Download]
+
+	mu   sync.Mutex
+	node *content.Node    // the root once it is here; guarded by mu
+	past []swarm.Progress // of downloads that have ended; guarded by mu
+}
+
+// Fetch brings a content into the store, from everybody who has some of it, and
+// writes it out. It returns nil only when all of it is here, verified, and
+// written. What was verified before an error is kept, and the next Fetch goes
+// on from there. Errors: *NoProviderError, ErrStalled, ErrVerification,
+// ErrExists, ErrDirectoryStream, content.ErrTarget, content.ErrDiskFull, those
+// of Join, and the cause of ctx.
+func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (FetchResult, error) {
+	ctx, end, err := n.begin(ctx)
+	if err != nil {
+		return FetchResult{}, err
+	}
+	defer end()
+	if opts.SearchTimeout == 0 {
+		opts.SearchTimeout = defaultSearchTimeout
+	}
+	f := &fetch{n: n, root: root, opts: opts, sources: newSources(n)}
+	f.store = newFetchStore(f)
+	if f.output, err = newOutput(n.store, root, opts); err != nil {
+		return FetchResult{}, err
+	}
+	start := time.Now()
+	n.transfers.begin(f)
+	n.events.emit(Event{Kind: EventFetchStarted, Root: root})
+	err = f.run(ctx)
+	if ctx.Err() != nil && err != nil {
+		err = context.Cause(ctx)
+	}
+	n.transfers.end(f, err)
+	n.events.emit(Event{Kind: EventFetchDone, Root: root, Err: err})
+	if err != nil {
+		return FetchResult{}, err
+	}
+	return f.result(time.Since(start)), nil
+}
+
+// run takes the fetch through its phases.
+func (f *fetch) run(ctx context.Context) error {
+	stop := f.reportProgress()
+	defer stop()
+	if err := f.lookAtLocalRoot(ctx); err != nil {
+		return err
+	}
+	var streaming streamer
+	if f.opts.Writer != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		streaming.start(ctx, f)
+	}
+	for repairs := 0; ; repairs++ {
+		err := f.fromPeers(ctx)
+		if err == nil {
+			f.store.finish(nil)
+			f.setPhase(PhaseWriting)
+			// First, so that a crash behind the writing leaves an output that
+			// is recognised.
+			err = f.pin(ctx, content.PinComplete)
+		}
+		if err == nil {
+			err = f.output.write(ctx, f.root)
+		}
+		if err == nil {
+			err = streaming.wait()
+		}
+		switch {
+		case err == nil:
+			f.announce(ctx)
+			return nil
+		case errors.Is(err, content.ErrCorrupt) && repairs < maxRepairs && f.opts.Writer == nil:
+			f.n.log.Warn("stored bytes are damaged and are fetched again", "root", f.root, "err", err)
+		default:
+			f.store.finish(err)
+			return errors.Join(err, streaming.abandon(err))
+		}
+	}
+}
+
+// fromPeers fetches what is not in the store. It searches for peers all the
+// while.
+func (f *fetch) fromPeers(ctx context.Context) error {
+	f.setPhase(PhaseFetching)
+	d, err := swarm.NewDownload(swarm.Config{
+		Root:         f.root,
+		Store:        f.store,
+		Budget:       f.n.cfg.FetchMemory,
+		Sequential:   f.opts.Writer != nil,
+		StallTimeout: f.opts.StallTimeout,
+		Logger:       f.n.log,
+	})
+	if err != nil {
+		return fmt.Errorf("fetch: %w", err)
+	}
+	f.download.Store(d)
+	sharing := f.n.server.Share(d)
+	defer sharing()
+
+	runCtx, cancel := context.WithCancelCause(ctx)
+	var background sync.WaitGroup
+	search := &search{f: f, d: d, giveUp: func() { cancel(errNobody) }}
+	background.Go(func() { search.run(runCtx) })
+	background.Go(func() { f.announcePart(runCtx) })
+	runErr := d.Run(runCtx)
+	cancel(nil)
+	background.Wait()
+	f.mu.Lock()
+	f.past = append(f.past, d.Progress())
+	f.mu.Unlock()
+	f.download.Store(nil)
+	f.reportBadPeers(d.Progress())
+	return f.explain(runErr, search, d.Progress())
+}
+
+// explain turns the swarm's error into what it means to who fetches.
+func (f *fetch) explain(err error, s *search, p swarm.Progress) error {
+	switch refusal := f.store.refusal(); {
+	case err == nil:
+		return nil
+	case refusal != nil:
+		return refusal
+	case errors.Is(err, swarm.ErrBadManifest):
+		return fmt.Errorf("%w: %w", ErrVerification, err)
+	case errors.Is(err, errNobody), errors.Is(err, swarm.ErrNoPeers) && p.Fetched == 0 && p.Bad == 0:
+		// Nobody gave us anything. If nobody could be asked, that is why.
+		if s.joinErr != nil && s.asked == 0 {
+			return s.joinErr
+		}
+		return &NoProviderError{Root: f.root, Asked: s.asked, Failed: len(p.Sources) - f.sources.connectedOnly()}
+	case errors.Is(err, swarm.ErrBadBlob):
+		return fmt.Errorf("%w: the peers that are left send wrong bytes: %w", ErrVerification, err)
+	case errors.Is(err, swarm.ErrNoPeers), errors.Is(err, swarm.ErrStalled):
+		return fmt.Errorf("%w: %w", ErrStalled, err)
+	}
+	return err
+}
+
+// rootArrived looks at the root manifest before anything below it is fetched.
+// It may be called more than once.
+func (f *fetch) rootArrived(ctx context.Context, blob []byte) error {
+	node, err := content.DecodeRoot(blob)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrVerification, err)
+	}
+	if node.Kind == content.KindDirectory && f.opts.Writer != nil {
+		return ErrDirectoryStream
+	}
+	if err := f.output.resolve(f.root, node); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.node = node
+	f.mu.Unlock()
+	if info, ok, err := f.n.store.PinInfo(f.root); err != nil || ok && info.State == content.PinComplete {
+		return err
+	}
+	return f.pin(ctx, content.PinPartial)
+}
+
+func (f *fetch) pin(ctx context.Context, state content.PinState) error {
+	node := f.rootNode()
+	return f.n.store.Pin(ctx, f.root, content.PinInfo{
+		Name: node.Root.Name, State: state, Added: time.Now(), Size: node.Size,
+	})
+}
+
+// rootNode returns the root manifest, or nil while it is not here.
+func (f *fetch) rootNode() *content.Node {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.node
+}
+
+// lookAtLocalRoot does what rootArrived does if the root is here from before.
+func (f *fetch) lookAtLocalRoot(ctx context.Context) error {
+	blob, err := f.n.store.Get(nil, f.root)
+	if errors.Is(err, content.ErrNotFound) || errors.Is(err, content.ErrCorrupt) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.rootArrived(ctx, blob)
+}
+
+// announce makes the node a provider of what it has fetched, if it shall be. A
+// failure is tried again by the DHT; the content is here either way.
+func (f *fetch) announce(ctx context.Context) {
+	if !f.opts.Provide {
+		return
+	}
+	if _, err := f.n.provide(ctx, f.root); err != nil {
+		f.n.log.Info("fetched content is not announced yet", "root", f.root, "err", err)
+	}
+}
+
+// announcePart makes the node a provider of a content that it is still
+// fetching, once it has something of it, so that others who fetch it draw from
+// here, too.
+func (f *fetch) announcePart(ctx context.Context) {
+	if slices.Contains(f.n.dht.Provided(), f.root) {
+		return // seeded, or fetched before, by this node
+	}
+	timer := time.NewTimer(announceAfter)
+	defer timer.Stop()
+	for something := false; !something; something = f.rootNode() != nil && f.last().DoneSize > 0 {
+		select {
+		case <-timer.C:
+			timer.Reset(announceCheck)
+		case <-ctx.Done():
+			return
+		}
+	}
+	if _, err := f.n.provide(ctx, f.root); err != nil && ctx.Err() == nil {
+		f.n.log.Debug("partial content is not announced yet", "root", f.root, "err", err)
+	}
+	<-ctx.Done()
+	if f.opts.Provide {
+		return
+	}
+	// The fetch is over, and its context with it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
+	defer cancel()
+	_, _ = f.n.dht.Unprovide(ctx, f.root)
+}
+
+func (f *fetch) reportBadPeers(p swarm.Progress) {
+	for _, s := range p.Sources {
+		if s.State == swarm.SourceBanned {
+			f.n.log.Warn("peer dropped", "peer", s.Node, "addr", s.Addr, "bad_bytes", s.Bad, "err", s.Err)
+			f.n.events.emit(Event{Kind: EventBadPeer, Peer: s.Node, Addr: s.Addr, Root: f.root, Err: s.Err})
+		}
+	}
+}

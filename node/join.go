@@ -1,0 +1,222 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/seigr/sttnode/dht"
+	"github.com/seigr/sttnode/session"
+	"github.com/seigr/sttnode/stc"
+)
+
+const (
+	// A bootstrap address that fails is tried again after joinBackoffMin, then
+	// after twice as long each time, up to joinBackoffMax.
+	joinBackoffMin = time.Second
+	joinBackoffMax = time.Minute
+	// joinCheck is how often a node that has joined looks whether it still
+	// knows anybody.
+	joinCheck = time.Minute
+	// maxJoinAddrs bounds the addresses of one host name that are dialled.
+	maxJoinAddrs = 8
+)
+
+// joining is what the node knows about its ways into the network.
+type joining struct {
+	mu      sync.Mutex
+	pending int           // ways whose first attempt is under way
+	joined  bool          // one of them has led to another node
+	errs    []error       // of the first attempts that failed
+	settled chan struct{} // closed once joined, or once pending is 0
+}
+
+// settle notes the outcome of an attempt. first is true for a way's first.
+func (j *joining) settle(first bool, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if first {
+		j.pending--
+	}
+	if err == nil {
+		j.joined = true
+	} else if first {
+		j.errs = append(j.errs, err)
+	}
+	if j.joined || j.pending == 0 {
+		select {
+		case <-j.settled:
+		default:
+			close(j.settled)
+		}
+	}
+}
+
+// Join waits until the node has joined the network, or until every bootstrap
+// address and the saved routing table have been tried once. Attempts go on
+// after an error while the node runs; Join may be called again. Errors:
+// ErrNoPeers if there was nothing to try, ErrWrongSeed if somebody was reached
+// who holds another shared seed, ErrResolve, ErrUnreachable.
+func (n *Node) Join(ctx context.Context) error {
+	if err := n.active(); err != nil {
+		return err
+	}
+	j := &n.joining
+	select {
+	case <-j.settled:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-n.ctx.Done():
+		return fmt.Errorf("%w: stopped", ErrState)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case j.joined:
+		return nil
+	case len(j.errs) == 0:
+		return ErrNoPeers
+	}
+	return joinError(j.errs)
+}
+
+// joinError makes one error of those of all ways in. What a person can do
+// something about comes first.
+func joinError(errs []error) error {
+	for _, kind := range []error{ErrWrongSeed, ErrResolve} {
+		for _, err := range errs {
+			if errors.Is(err, kind) {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(errs...))
+}
+
+// startJoining begins all ways into the network. It is called once, by Start.
+func (n *Node) startJoining(knowsNodes bool) {
+	j := &n.joining
+	j.pending = len(n.cfg.Bootstrap)
+	if knowsNodes {
+		j.pending++
+		n.wg.Go(n.rejoinSaved)
+	}
+	if j.pending == 0 {
+		close(j.settled)
+		n.setState(StateStarted, StateRunning)
+	}
+	for _, a := range n.cfg.Bootstrap {
+		n.wg.Go(func() { n.joinBy(a) })
+	}
+}
+
+// rejoinSaved joins by the nodes of the saved routing table.
+func (n *Node) rejoinSaved() {
+	err := n.dht.Bootstrap(n.ctx)
+	if err != nil {
+		err = fmt.Errorf("nodes known from before: %w", err)
+		n.log.Info("none of the nodes known from before answers", "err", err)
+	} else {
+		n.setState(StateStarted, StateRunning)
+	}
+	n.joining.settle(true, err)
+}
+
+// joinBy keeps the node in the network by one bootstrap address: it dials until
+// somebody answers, and again whenever the node no longer knows anybody.
+func (n *Node) joinBy(a Address) {
+	backoff := joinBackoffMin
+	for first := true; ; first = false {
+		err := n.joinOnce(a)
+		if n.ctx.Err() != nil {
+			n.joining.settle(first, n.ctx.Err())
+			return
+		}
+		n.joining.settle(first, err)
+		if err != nil {
+			n.log.Info("bootstrap node not reached", "addr", a, "err", err, "again_in", backoff)
+			n.events.emit(Event{Kind: EventJoinFailed, Addr: a.String(), Err: err})
+			// Spread, so that nodes that lost their bootstrap node at the same
+			// moment do not come back in step.
+			if !n.sleep(backoff + rand.N(backoff/4)) {
+				return
+			}
+			backoff = min(2*backoff, joinBackoffMax)
+			continue
+		}
+		backoff = joinBackoffMin
+		if err := n.dht.Bootstrap(n.ctx); err != nil && n.ctx.Err() == nil {
+			n.log.Info("first lookup", "err", err)
+		}
+		for known := true; known; known = len(n.dht.Contacts()) > 0 {
+			if !n.sleep(joinCheck) {
+				return
+			}
+		}
+	}
+}
+
+// sleep waits and reports false if the node stops meanwhile.
+func (n *Node) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-n.ctx.Done():
+		return false
+	}
+}
+
+// joinOnce dials all addresses of a bootstrap address at once and returns at
+// the first session; the others are welcome when they come.
+func (n *Node) joinOnce(a Address) error {
+	addrs, err := a.resolve(n.ctx, n.endpoint.LocalAddr().Addr())
+	if err != nil {
+		return err
+	}
+	addrs = addrs[:min(len(addrs), maxJoinAddrs)]
+	results := make(chan error, len(addrs))
+	for _, addr := range addrs {
+		n.wg.Go(func() { results <- n.joinAt(addr, a.Peer) })
+	}
+	var errs []error
+	for range addrs {
+		err := <-results
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return fmt.Errorf("bootstrap %v: %w", a, errors.Join(errs...))
+}
+
+// joinAt learns who is at an address, by a session that proves it, and makes
+// the node known to the DHT.
+func (n *Node) joinAt(addr netip.AddrPort, peer stc.Hash) error {
+	var s *session.Session
+	var err error
+	if peer.IsZero() {
+		s, err = n.pool.dialAny(n.ctx, addr)
+	} else {
+		var p *pooled
+		if p, _, err = n.pool.get(n.ctx, peer, addr); err == nil {
+			n.pool.opened(p)
+			s = p.Session
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := n.dht.AddContact(dht.NewContact(s.PeerKey(), s.RemoteAddr())); err != nil {
+		return err
+	}
+	n.log.Info("joined", "peer", s.PeerID(), "addr", addr)
+	n.setState(StateStarted, StateRunning)
+	n.events.emit(Event{Kind: EventJoined, Peer: s.PeerID(), Addr: addr.String()})
+	return nil
+}

@@ -1,0 +1,189 @@
+package node
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seigr/sttnode/dht"
+)
+
+// NewCollector returns the metrics of a node for a Prometheus registry. No
+// label names a peer or a content, so their number is fixed. A node that does
+// not run has no metrics but sttnode_up, which is 0.
+func NewCollector(n *Node) prometheus.Collector { return &collector{n} }
+
+type collector struct{ n *Node }
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, m := range metrics {
+		ch <- m.desc
+	}
+}
+
+// Collect implements [prometheus.Collector]. All values are of one snapshot.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.n.Stats()
+	up := s.State == StateStarted || s.State == StateRunning
+	for _, m := range metrics {
+		if !up && m.desc != upMetric.desc {
+			continue
+		}
+		m.values(&s, func(v float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, labels...)
+		})
+	}
+}
+
+// metric is one row of the table of metrics: a name and what it reads from a
+// snapshot.
+type metric struct {
+	desc   *prometheus.Desc
+	kind   prometheus.ValueType
+	values func(s *Stats, emit func(v float64, labels ...string))
+}
+
+func gauge(name, help string, value func(s *Stats) float64) metric {
+	return metric{
+		desc:   prometheus.NewDesc("sttnode_"+name, help, nil, nil),
+		kind:   prometheus.GaugeValue,
+		values: func(s *Stats, emit func(float64, ...string)) { emit(value(s)) },
+	}
+}
+
+func counter[N uint64 | float64](name, help string, value func(s *Stats) N) metric {
+	m := gauge(name, help, func(s *Stats) float64 { return float64(value(s)) })
+	m.kind = prometheus.CounterValue
+	return m
+}
+
+func labelled(kind prometheus.ValueType, name, help string, labels []string, values func(s *Stats, emit func(v float64, labels ...string))) metric {
+	return metric{prometheus.NewDesc("sttnode_"+name, help, labels, nil), kind, values}
+}
+
+var upMetric = gauge("up", "1 while the node runs.", func(s *Stats) float64 {
+	if s.State == StateStarted || s.State == StateRunning {
+		return 1
+	}
+	return 0
+})
+
+// metrics is the table of all metrics.
+var metrics = []metric{
+	upMetric,
+	gauge("joined", "1 once the node has joined the network, or has nobody to join.", func(s *Stats) float64 {
+		if s.State == StateRunning {
+			return 1
+		}
+		return 0
+	}),
+
+	// Sessions.
+	gauge("peers_connected", "Peers with a session.", func(s *Stats) float64 { return float64(s.Peers.Connected) }),
+	counter("dials_total", "Sessions dialled.", func(s *Stats) uint64 { return s.Peers.Dials }),
+	counter("dial_failures_total", "Dials that failed.", func(s *Stats) uint64 { return s.Peers.DialFailures }),
+	gauge("sessions", "Sessions that are open.", func(s *Stats) float64 { return float64(s.Sessions.Sessions) }),
+	gauge("session_streams", "Streams that are open, in all sessions.", func(s *Stats) float64 { return float64(s.Sessions.Streams) }),
+	gauge("handshakes_half_open", "Handshakes that others have begun and not finished.", func(s *Stats) float64 { return float64(s.Sessions.HalfOpen) }),
+	labelled(prometheus.CounterValue, "handshakes_total", "Handshakes that have ended, of both sides.", []string{"result"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.Sessions.Handshakes), "completed")
+			emit(float64(s.Sessions.HandshakesFailed), "failed")
+			emit(float64(s.Sessions.HandshakesRefused), "refused")
+		}),
+	labelled(prometheus.CounterValue, "session_bytes_total", "Bytes of frames of sessions.", []string{"direction"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.Sessions.BytesSent), "sent")
+			emit(float64(s.Sessions.BytesReceived), "received")
+		}),
+	labelled(prometheus.CounterValue, "session_frames_total", "Frames of sessions.", []string{"direction"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.Sessions.MessagesSent), "sent")
+			emit(float64(s.Sessions.MessagesReceived), "received")
+		}),
+	counter("session_frames_lost_total", "Frames that were declared lost and sent again.", func(s *Stats) uint64 { return s.Sessions.PacketsLost }),
+	counter("session_frames_forged_total", "Frames that did not authenticate.", func(s *Stats) uint64 { return s.Sessions.Forged }),
+	counter("session_datagrams_stray_total", "Batches of datagrams of no session.", func(s *Stats) uint64 { return s.Sessions.Stray }),
+	counter("session_key_rotations_total", "Key rotations, of both directions.", func(s *Stats) uint64 { return s.Sessions.KeyRotations }),
+
+	// DHT.
+	labelled(prometheus.GaugeValue, "dht_nodes", "Nodes in the routing table.", []string{"state"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.DHT.Table.Good), "good")
+			emit(float64(s.DHT.Table.Questionable), "questionable")
+			emit(float64(s.DHT.Table.Bad), "bad")
+		}),
+	gauge("dht_records", "Provider records held for others.", func(s *Stats) float64 { return float64(s.DHT.Records) }),
+	gauge("dht_provided", "Contents that this node provides.", func(s *Stats) float64 { return float64(s.DHT.Provided) }),
+	gauge("dht_lookups_active", "Lookups under way.", func(s *Stats) float64 { return float64(s.DHT.LookupsActive) }),
+	labelled(prometheus.CounterValue, "dht_lookups_total", "Lookups that have ended.", []string{"purpose", "result"},
+		func(s *Stats, emit func(float64, ...string)) {
+			for p := range s.DHT.Lookups {
+				l, name := &s.DHT.Lookups[p], dht.Purpose(p).String()
+				emit(float64(l.Found), name, "found")
+				emit(float64(l.Empty), name, "empty")
+				emit(float64(l.NoAnswer), name, "no_answer")
+				emit(float64(l.Cancelled), name, "cancelled")
+			}
+		}),
+	labelled(prometheus.CounterValue, "dht_calls_total", "Calls to other nodes.", []string{"method", "result"},
+		func(s *Stats, emit func(float64, ...string)) {
+			for m := range s.DHT.RPC {
+				r, name := &s.DHT.RPC[m], dht.Method(m).String()
+				emit(float64(r.Answered), name, "answered")
+				emit(float64(r.Failed), name, "failed")
+			}
+		}),
+	labelled(prometheus.CounterValue, "dht_requests_total", "Requests of other nodes.", []string{"method", "result"},
+		func(s *Stats, emit func(float64, ...string)) {
+			for m := range s.DHT.RPC {
+				r, name := &s.DHT.RPC[m], dht.Method(m).String()
+				emit(float64(r.Served), name, "served")
+				emit(float64(r.Refused), name, "challenged")
+			}
+		}),
+	labelled(prometheus.CounterValue, "dht_datagrams_dropped_total", "Datagrams that were not taken.", []string{"reason"},
+		func(s *Stats, emit func(float64, ...string)) {
+			for d, n := range s.DHT.Dropped {
+				emit(float64(n), dht.Drop(d).String())
+			}
+		}),
+	labelled(prometheus.CounterValue, "dht_bytes_total", "Bytes of DHT datagrams.", []string{"direction"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.DHT.BytesOut), "sent")
+			emit(float64(s.DHT.BytesIn), "received")
+		}),
+	labelled(prometheus.CounterValue, "dht_publishes_total", "Publishes of contents that this node provides.", []string{"result"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.DHT.Published), "stored")
+			emit(float64(s.DHT.PublishFail), "failed")
+		}),
+
+	// Store.
+	gauge("store_blobs", "Blobs in the store.", func(s *Stats) float64 { return float64(s.Store.Blobs) }),
+	gauge("store_bytes", "Bytes of the blobs in the store.", func(s *Stats) float64 { return float64(s.Store.Bytes) }),
+	gauge("store_segments", "Segment files of the store.", func(s *Stats) float64 { return float64(s.Store.Segments) }),
+	gauge("store_dead_bytes", "Bytes in segment files that are deleted.", func(s *Stats) float64 { return float64(s.Store.DeadBytes) }),
+
+	// Transfers.
+	gauge("fetches_active", "Fetches under way.", func(s *Stats) float64 { return float64(s.Fetching.Active) }),
+	labelled(prometheus.CounterValue, "fetches_total", "Fetches that have ended.", []string{"result"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.Fetching.Completed), "completed")
+			emit(float64(s.Fetching.Failed), "failed")
+		}),
+	labelled(prometheus.CounterValue, "fetched_bytes_total", "Bytes of blobs that came from peers.", []string{"kind"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.Fetching.BytesFetched), "verified")
+			emit(float64(s.Fetching.DuplicateBytes), "duplicate")
+			emit(float64(s.Fetching.BadBytes), "bad")
+		}),
+	gauge("serving_streams", "Streams on which peers fetch from this node.", func(s *Stats) float64 { return float64(s.Serving.Streams) }),
+	gauge("serving_peers", "Peers that fetch from this node.", func(s *Stats) float64 { return float64(s.Serving.Peers) }),
+	counter("served_blobs_total", "Blobs sent to peers.", func(s *Stats) uint64 { return s.Serving.Blobs }),
+	counter("served_bytes_total", "Bytes of blobs sent to peers.", func(s *Stats) uint64 { return s.Serving.Bytes }),
+	counter("served_missing_total", "Requests of peers for blobs that are not here.", func(s *Stats) uint64 { return s.Serving.Missing }),
+	counter("served_from_cache_total", "Blobs sent to peers from memory.", func(s *Stats) uint64 { return s.Serving.CacheHits }),
+	counter("fetch_resumed_bytes_total", "Bytes that were here already when a fetch began.", func(s *Stats) uint64 { return s.Fetching.BytesResumed }),
+	counter("fetch_providers_found_total", "Addresses of providers that the DHT has named.", func(s *Stats) uint64 { return s.Fetching.ProvidersFound }),
+	counter("events_missed_total", "Events that subscribers did not read in time.", func(s *Stats) uint64 { return s.EventsMissed }),
+}

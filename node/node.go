@@ -1,0 +1,312 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seigr/sttnode/content"
+	"github.com/seigr/sttnode/dht"
+	"github.com/seigr/sttnode/session"
+	"github.com/seigr/sttnode/session/transport"
+	"github.com/seigr/sttnode/stc"
+	"github.com/seigr/sttnode/swarm"
+)
+
+const (
+	// stopTimeout bounds Stop when its context does not.
+	stopTimeout = 8 * time.Second
+	// withdrawTimeout bounds, within that, telling the network that we no
+	// longer provide.
+	withdrawTimeout = 2 * time.Second
+	// defaultLinger bounds how long a session that is closed waits for a peer
+	// to take what was written: one that is gone must not hold up a stop.
+	defaultLinger = time.Second
+	// defaultMaxStreams bounds the streams that one peer may have open with us.
+	defaultMaxStreams = 256
+)
+
+// Node is a node of the network. All methods are safe for concurrent use.
+type Node struct {
+	cfg    Config
+	log    *slog.Logger
+	events events
+
+	lifecycle sync.Mutex // held by Start and Stop, from beginning to end
+	stopErr   error      // guarded by lifecycle
+
+	mu    sync.Mutex     // never held while waiting
+	state State          // guarded by mu
+	ops   sync.WaitGroup // calls that use the store or the network; added to under mu
+
+	// Set by Start before the state becomes StateStarted, constant afterwards.
+	store    *content.Store
+	conn     transport.Conn
+	endpoint *session.Endpoint
+	dht      *dht.DHT
+	pool     *pool
+	server   *swarm.Server
+
+	ctx  context.Context // ends when Stop begins
+	stop context.CancelFunc
+	wg   sync.WaitGroup // the node's own goroutines
+
+	joining   joining
+	transfers transfers
+}
+
+// New returns a node that does nothing yet.
+func New(cfg Config) (*Node, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		events:  events{subs: make(map[*subscription]struct{})},
+		joining: joining{settled: make(chan struct{})},
+	}
+	n.ctx, n.stop = context.WithCancel(context.Background())
+	return n, nil
+}
+
+// Start opens the store, listens, and begins to join the network; Join waits
+// for that. After an error the node is stopped. Errors: content.ErrLocked if
+// another process uses the store, a *ListenError, ErrState.
+func (n *Node) Start(context.Context) error {
+	n.lifecycle.Lock()
+	defer n.lifecycle.Unlock()
+	if s := n.State(); s != StateCreated {
+		return fmt.Errorf("%w: Start of a node that is %v", ErrState, s)
+	}
+	if err := n.start(); err != nil {
+		n.release()
+		n.setState(StateCreated, StateStopped)
+		n.events.close()
+		return err
+	}
+	n.setState(StateCreated, StateStarted)
+	n.startJoining(n.restoreTable())
+	n.wg.Go(n.acceptLoop)
+	n.wg.Go(n.saveTableLoop)
+	return nil
+}
+
+func (n *Node) start() (err error) {
+	if err := os.MkdirAll(n.cfg.Dir, 0o700); err != nil {
+		return fmt.Errorf("node: directory: %w", err)
+	}
+	dir := StoreDir(n.cfg.Dir)
+	if n.store, err = content.Open(dir, content.Config{Key: n.cfg.Identity.StoreKey(), Log: n.log}); err != nil {
+		return fmt.Errorf("open store %s: %w", dir, err)
+	}
+	n.conn = n.cfg.Conn
+	if n.conn == nil {
+		udp, err := transport.ListenUDP(n.cfg.Listen)
+		if err != nil {
+			return &ListenError{Addr: n.cfg.Listen, Err: err}
+		}
+		n.conn = udp
+	}
+	return n.startNetwork()
+}
+
+// startNetwork makes the endpoint, the DHT and what stands on them.
+func (n *Node) startNetwork() error {
+	// The two need each other: the DHT sends through the endpoint, which hands
+	// it what arrives. The DHT comes first and sends nothing before it has
+	// contacts; what it would send before the endpoint is there counts as lost.
+	var endpoint atomic.Pointer[session.Endpoint]
+	d, err := dht.New(dht.Config{
+		Identity:   n.cfg.Identity,
+		Keyring:    n.cfg.Keyring,
+		ClientOnly: n.cfg.ClientOnly,
+		Send: func(b []byte, to netip.AddrPort) error {
+			if e := endpoint.Load(); e != nil {
+				return e.SendDatagram(b, to)
+			}
+			return errors.New("not listening yet")
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	n.dht = d
+	cfg := n.cfg.Session
+	cfg.Identity, cfg.Keyring, cfg.Logger = n.cfg.Identity, n.cfg.Keyring, n.log
+	cfg.Datagram = d.HandleDatagram
+	if cfg.Linger == 0 {
+		cfg.Linger = defaultLinger
+	}
+	if cfg.MaxSessions == 0 {
+		// The pool closes unused ones beyond its own limit.
+		cfg.MaxSessions = 2 * n.cfg.MaxSessions
+	}
+	if cfg.MaxStreams == 0 {
+		cfg.MaxStreams = defaultMaxStreams
+	}
+	n.endpoint, err = session.NewEndpoint(n.conn, cfg)
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	endpoint.Store(n.endpoint)
+	n.server = swarm.NewServer(n.store, swarm.ServerConfig{Logger: n.log})
+	n.pool = newPool(poolConfig{
+		self:     n.cfg.Identity.NodeID(),
+		dial:     n.endpoint.Dial,
+		serve:    n.serveStream,
+		onPeer:   n.peerChanged,
+		log:      n.log,
+		max:      n.cfg.MaxSessions,
+		idleTime: n.cfg.IdleSession,
+	})
+	return nil
+}
+
+// release closes what start has made, whatever that is.
+func (n *Node) release() error {
+	n.stop()
+	var errs []error
+	if n.endpoint != nil {
+		errs = append(errs, n.endpoint.Close())
+	}
+	if n.dht != nil {
+		errs = append(errs, n.dht.Close())
+	}
+	if n.conn != nil {
+		errs = append(errs, n.conn.Close())
+	} else if n.cfg.Conn != nil {
+		errs = append(errs, n.cfg.Conn.Close())
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Stop ends the node in order: running fetches and seeds are cancelled, the
+// network is told that we no longer provide, the routing table is saved,
+// sessions deliver what was written and close. It takes at most about 8
+// seconds, or until ctx ends, whichever comes first; then it is done with
+// force. Further calls wait for the first and return the same. The error is
+// about what was lost.
+func (n *Node) Stop(ctx context.Context) error {
+	n.lifecycle.Lock()
+	defer n.lifecycle.Unlock()
+	before := n.enterStopped()
+	switch before {
+	case StateStopped:
+		return n.stopErr
+	case StateCreated:
+		n.stopErr = n.release()
+	default:
+		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+		defer cancel()
+		n.stop()
+		n.ops.Wait()
+		n.wg.Wait()
+		n.withdraw(ctx)
+		tableErr := n.saveTable()
+		n.pool.close(ctx)
+		n.stopErr = errors.Join(tableErr, n.release())
+	}
+	n.events.emit(Event{Kind: EventState, State: StateStopped})
+	n.events.close()
+	return n.stopErr
+}
+
+// enterStopped makes the node refuse new calls, and returns its state before.
+func (n *Node) enterStopped() (before State) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	before, n.state = n.state, StateStopped
+	return before
+}
+
+// State returns where the node is in its life.
+func (n *Node) State() State {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state
+}
+
+// setState makes a transition, if the node is where it begins: several ways
+// lead into the network, and only the first makes it running.
+func (n *Node) setState(from, to State) {
+	n.mu.Lock()
+	ok := n.state == from
+	if ok {
+		n.state = to
+	}
+	n.mu.Unlock()
+	if ok {
+		n.events.emit(Event{Kind: EventState, State: to})
+	}
+}
+
+// active reports ErrState for a node that is not between Start and Stop.
+func (n *Node) active() error {
+	if s := n.State(); s != StateStarted && s != StateRunning {
+		return fmt.Errorf("%w: the node is %v", ErrState, s)
+	}
+	return nil
+}
+
+// begin registers a call that Stop cancels and waits for. The context ends
+// with the caller's or when Stop begins; end must be called.
+func (n *Node) begin(ctx context.Context) (_ context.Context, end func(), err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.state != StateStarted && n.state != StateRunning {
+		return nil, nil, fmt.Errorf("%w: the node is %v", ErrState, n.state)
+	}
+	n.ops.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	unlink := context.AfterFunc(n.ctx, func() { cancel(fmt.Errorf("%w: the node stops", ErrState)) })
+	return ctx, func() {
+		unlink()
+		cancel(nil)
+		n.ops.Done()
+	}, nil
+}
+
+// ID returns the node ID.
+func (n *Node) ID() stc.Hash { return n.cfg.Identity.NodeID() }
+
+// Addr returns the address that the node listens on; the zero value unless it
+// is between Start and Stop. Its IP may be unspecified.
+func (n *Node) Addr() netip.AddrPort {
+	if n.active() != nil {
+		return netip.AddrPort{}
+	}
+	return n.endpoint.LocalAddr()
+}
+
+// Store returns the node's store, or nil unless the node is between Start and
+// Stop.
+func (n *Node) Store() *content.Store {
+	if n.active() != nil {
+		return nil
+	}
+	return n.store
+}
+
+// StoreDir returns where a node with that Config.Dir keeps its store.
+func StoreDir(dir string) string { return filepath.Join(dir, "store") }
+
+func (n *Node) peerChanged(peer stc.Hash, addr netip.AddrPort, connected bool) {
+	kind := EventPeerConnected
+	if !connected {
+		kind = EventPeerDisconnected
+	}
+	n.log.Debug(kind.String(), "peer", peer, "addr", addr)
+	n.events.emit(Event{Kind: kind, Peer: peer, Addr: addr.String()})
+}

@@ -1,0 +1,332 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/seigr/sttnode/session"
+	"github.com/seigr/sttnode/stc"
+)
+
+// pool keeps the sessions with other nodes, one in use for each peer whoever
+// began it. It dials when there is none, closes those that nobody uses, and
+// runs the accept loop of each.
+//
+// Two nodes that dial each other at the same moment end up with two sessions.
+// Both work; both sides use the one that the node with the lower ID began for
+// everything new, and the other falls idle and is closed.
+type pool struct {
+	cfg  poolConfig
+	ctx  context.Context // ends when the pool closes; dials belong to it
+	stop context.CancelFunc
+	wg   sync.WaitGroup // dials, accept loops and the reaper
+
+	mu       sync.Mutex
+	closed   bool
+	peers    map[stc.Hash]*peer
+	count    int // sessions in peers
+	dialling int // dials under way
+	dials    poolDials
+}
+
+type poolConfig struct {
+	self     stc.Hash
+	dial     func(ctx context.Context, addr netip.AddrPort, peer stc.Hash) (*session.Session, error)
+	serve    func(ctx context.Context, s *session.Session, st *session.Stream)
+	onPeer   func(peer stc.Hash, addr netip.AddrPort, connected bool)
+	log      *slog.Logger
+	max      int           // sessions
+	idleTime time.Duration // without a stream, until a session is closed
+}
+
+// poolDials counts what dialling came to.
+type poolDials struct{ done, failed uint64 }
+
+// peer is what the pool has of one node. Guarded by pool.mu.
+type peer struct {
+	sessions []*pooled // the one to use first
+	dial     *dialCall // under way, or nil
+}
+
+// pooled is a session of the pool.
+type pooled struct {
+	*session.Session
+	opening int       // callers about to open a stream; guarded by pool.mu
+	used    time.Time // when it was last seen with a stream; guarded by pool.mu
+	closing bool      // the pool has begun to close it; guarded by pool.mu
+}
+
+func newPool(cfg poolConfig) *pool {
+	p := &pool{cfg: cfg, peers: make(map[stc.Hash]*peer)}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	p.wg.Go(p.reap)
+	return p
+}
+
+// touch notes that a session is in use.
+func (p *pool) touch(s *pooled) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.used = time.Now()
+}
+
+// use returns the session to use with a peer, or nil. p.mu is held.
+func (p *pool) use(id stc.Hash) *pooled {
+	if pe := p.peers[id]; pe != nil {
+		for _, s := range pe.sessions {
+			if alive(s) {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// alive reports whether a stream can be opened on the session. pool.mu is held.
+func alive(s *pooled) bool {
+	if s.closing {
+		return false
+	}
+	select {
+	case <-s.Done():
+		return false
+	default:
+		return s.State() < session.StateClosing
+	}
+}
+
+// add takes a session that was dialled or accepted into the pool, and runs it.
+// It returns false, and has closed the session, if the pool is closed.
+func (p *pool) add(s *session.Session) bool {
+	p.mu.Lock()
+	added, first := p.addLocked(s)
+	p.mu.Unlock()
+	p.announce(s, added, first)
+	return added
+}
+
+// announce says what addLocked has done.
+func (p *pool) announce(s *session.Session, added, first bool) {
+	switch {
+	case s == nil:
+	case !added:
+		_ = s.CloseWithError(session.CodeShutdown, "")
+	case first:
+		p.cfg.onPeer(s.PeerID(), s.RemoteAddr(), true)
+	}
+}
+
+// addLocked reports whether the session was taken, and whether it is the
+// peer's first. p.mu is held.
+func (p *pool) addLocked(s *session.Session) (added, first bool) {
+	id := s.PeerID()
+	m := &pooled{Session: s, used: time.Now()}
+	if p.closed {
+		return false, false
+	}
+	if p.count >= p.cfg.max {
+		p.evictLocked() // the endpoint has the hard limit
+	}
+	pe := p.peers[id]
+	if pe == nil {
+		pe = new(peer)
+		p.peers[id] = pe
+	}
+	first = len(pe.sessions) == 0
+	if !s.Initiator() {
+		// A node dials again only when its own end of what it dialled before is
+		// gone: it was killed, or has lost its way to us. Nothing more comes
+		// there, so what it holds here is let go at once.
+		for _, old := range pe.sessions {
+			if !old.Initiator() && !old.closing {
+				p.replace(old)
+			}
+		}
+	}
+	if p.preferred(m) || first || !alive(pe.sessions[0]) {
+		pe.sessions = append([]*pooled{m}, pe.sessions...)
+	} else {
+		pe.sessions = append(pe.sessions, m)
+	}
+	p.count++
+	p.wg.Go(func() { p.run(m) })
+	return true, first
+}
+
+// preferred reports whether both sides use this session when there are two.
+func (p *pool) preferred(s *pooled) bool {
+	return s.Initiator() == (p.cfg.self.Compare(s.PeerID()) < 0)
+}
+
+// run accepts the streams of a session until it ends. Every stream has a
+// goroutine that run waits for.
+func (p *pool) run(s *pooled) {
+	var streams sync.WaitGroup
+	for {
+		st, err := s.AcceptStream(p.ctx)
+		if err != nil {
+			break
+		}
+		p.touch(s)
+		streams.Go(func() {
+			p.cfg.serve(p.ctx, s.Session, st)
+			p.touch(s)
+		})
+	}
+	if p.ctx.Err() == nil {
+		<-s.Done()
+	}
+	p.remove(s)
+	streams.Wait()
+}
+
+// remove takes a session out of the pool. It does not close it.
+func (p *pool) remove(s *pooled) {
+	id := s.PeerID()
+	p.mu.Lock()
+	gone := false
+	if pe := p.peers[id]; pe != nil {
+		for i, other := range pe.sessions {
+			if other == s {
+				pe.sessions = append(pe.sessions[:i:i], pe.sessions[i+1:]...)
+				p.count--
+				gone = len(pe.sessions) == 0
+				break
+			}
+		}
+		p.forgetLocked(id)
+	}
+	p.mu.Unlock()
+	if gone {
+		p.cfg.onPeer(id, s.RemoteAddr(), false)
+	}
+}
+
+// forgetLocked drops the entry of a peer of which nothing is left.
+func (p *pool) forgetLocked(id stc.Hash) {
+	if pe := p.peers[id]; pe != nil && len(pe.sessions) == 0 && pe.dial == nil {
+		delete(p.peers, id)
+	}
+}
+
+// evictLocked makes room for one session by closing the one that has been
+// unused for longest. It reports false if all are in use.
+func (p *pool) evictLocked() bool {
+	var oldest *pooled
+	for _, pe := range p.peers {
+		for _, s := range pe.sessions {
+			if p.idleLocked(s) && (oldest == nil || s.used.Before(oldest.used)) {
+				oldest = s
+			}
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	p.closeIdle(oldest)
+	return true
+}
+
+// idleLocked reports whether nobody uses the session now.
+func (p *pool) idleLocked(s *pooled) bool {
+	return s.opening == 0 && alive(s) && s.Stats().Streams == 0
+}
+
+// closeIdle closes a session without waiting for it; p.run, which ends with
+// it, takes it out of the pool. p.mu is held.
+func (p *pool) closeIdle(s *pooled) {
+	s.closing = true
+	p.wg.Go(func() {
+		if err := s.Close(); err != nil && !errors.Is(err, session.ErrClosed) {
+			p.cfg.log.Debug("closing an idle session", "peer", s.PeerID(), "err", err)
+		}
+	})
+}
+
+// reap closes sessions that have had no stream for the idle time.
+func (p *pool) reap() {
+	tick := time.NewTicker(max(p.cfg.idleTime/4, time.Second))
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case now := <-tick.C:
+			p.mu.Lock()
+			for _, pe := range p.peers {
+				for _, s := range pe.sessions {
+					if !p.idleLocked(s) {
+						s.used = now
+					} else if now.Sub(s.used) >= p.cfg.idleTime {
+						p.closeIdle(s)
+					}
+				}
+			}
+			p.mu.Unlock()
+		}
+	}
+}
+
+// replace ends a session whose peer has begun another. p.mu is held.
+func (p *pool) replace(s *pooled) {
+	s.closing = true
+	p.wg.Go(func() { _ = s.CloseWithError(session.CodeNone, "replaced by a newer session") })
+}
+
+// connected is a peer that the pool has a session with.
+type connected struct {
+	id   stc.Hash
+	addr netip.AddrPort
+}
+
+// connectedPeers returns the peers with a live session, in no order.
+func (p *pool) connectedPeers() []connected {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []connected
+	for id := range p.peers {
+		if s := p.use(id); s != nil {
+			all = append(all, connected{id, s.RemoteAddr()})
+		}
+	}
+	return all
+}
+
+func (p *pool) stats() PeerStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := PeerStats{Dials: p.dials.done, DialFailures: p.dials.failed}
+	for id := range p.peers {
+		if p.use(id) != nil {
+			s.Connected++
+		}
+	}
+	return s
+}
+
+// close ends all dials and sessions and waits for everything that the pool
+// runs. Sessions get the time that ctx leaves to deliver what was written.
+func (p *pool) close(ctx context.Context) {
+	p.mu.Lock()
+	p.closed = true
+	var all []*pooled
+	for _, pe := range p.peers {
+		all = append(all, pe.sessions...)
+	}
+	p.mu.Unlock()
+	p.stop()
+	var closing sync.WaitGroup
+	for _, s := range all {
+		closing.Go(func() {
+			hurry := context.AfterFunc(ctx, func() { _ = s.CloseWithError(session.CodeShutdown, "stopping") })
+			defer hurry()
+			_ = s.Close()
+		})
+	}
+	closing.Wait()
+	p.wg.Wait()
+}

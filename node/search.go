@@ -1,0 +1,188 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seigr/sttnode/stc"
+	"github.com/seigr/sttnode/swarm"
+)
+
+const (
+	// A search is repeated after searchPauseMin, then after half as long again
+	// each time up to searchPauseMax: while nobody is found, and later for those
+	// who have come since.
+	searchPauseMin = time.Second
+	searchPauseMax = time.Minute
+	// maxConnectedAsked bounds the connected peers that are asked unprompted.
+	maxConnectedAsked = 64
+	// maxSourceAddrs bounds the addresses that are tried of one provider.
+	maxSourceAddrs = 4
+	// reviveAfter is how long a peer that the download has given up stays so
+	// although it is found again.
+	reviveAfter = 30 * time.Second
+)
+
+// search brings peers to one download, until its context ends.
+type search struct {
+	f      *fetch
+	d      *swarm.Download
+	giveUp func() // ends the download with errNobody
+
+	// Owned by run; read by others when it has returned.
+	asked   int   // nodes, in the widest lookup
+	joinErr error // why the network was not reached
+}
+
+// run searches, once the node has joined, again and again.
+func (s *search) run(ctx context.Context) {
+	deadline := time.AfterFunc(s.f.opts.SearchTimeout, s.timeout)
+	defer deadline.Stop()
+	s.addConnected()
+	if err := s.f.n.Join(ctx); err != nil {
+		s.joinErr = err
+		if errors.Is(err, errNobody) { // the time was over first
+			s.joinErr = fmt.Errorf("%w in %v: %v", ErrUnreachable, s.f.opts.SearchTimeout, s.f.n.cfg.Bootstrap)
+		}
+		if !errors.Is(err, ErrUnreachable) {
+			// Nothing to wait for: nobody to join, or nobody who lets us.
+			s.addConnected()
+			s.d.NoMorePeers()
+		}
+	}
+	for pause := searchPauseMin; ; pause = min(pause*3/2, searchPauseMax) {
+		s.addConnected()
+		s.lookup(ctx)
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// timeout ends a fetch for which nobody is there. One that draws from somebody,
+// or has, goes on until the swarm finds that nobody is left.
+func (s *search) timeout() {
+	// First, so that the download ends for this reason and no other.
+	if p := s.d.Progress(); p.Serving == 0 && p.Fetched == 0 {
+		s.giveUp()
+	}
+	s.d.NoMorePeers()
+}
+
+// lookup asks the DHT once and adds the providers as they come.
+func (s *search) lookup(ctx context.Context) {
+	found := s.f.n.dht.FindProviders(ctx, s.f.root)
+	for c := range found.Providers() {
+		s.f.sources.add(s.d, c.ID, c.Addr, true)
+	}
+	stats, err := found.Result()
+	s.asked = max(s.asked, stats.Asked)
+	if err != nil && ctx.Err() == nil {
+		s.f.n.log.Debug("search for providers", "root", s.f.root, "err", err)
+	}
+}
+
+// addConnected adds the peers that the node has sessions with: asking them
+// costs a message each.
+func (s *search) addConnected() {
+	peers := s.f.n.pool.connectedPeers()
+	for _, p := range peers[:min(len(peers), maxConnectedAsked)] {
+		s.f.sources.add(s.d, p.id, p.addr, false)
+	}
+}
+
+// errNobody ends a download for which the search has found nobody in time.
+var errNobody = errors.New("nobody found")
+
+// sources remembers where the peers of a fetch are reached.
+type sources struct {
+	n *Node
+
+	mu    sync.Mutex
+	peers map[stc.Hash]*source
+	named uint64 // addresses that the DHT has named
+}
+
+type source struct {
+	addrs []netip.AddrPort // those that came first are tried first
+	named bool             // by the DHT, not only because we are connected
+	added time.Time        // when the download was last told
+}
+
+func newSources(n *Node) *sources { return &sources{n: n, peers: make(map[stc.Hash]*source)} }
+
+// add makes a peer, or another address of one, known to the download.
+func (s *sources) add(d *swarm.Download, id stc.Hash, addr netip.AddrPort, named bool) {
+	s.mu.Lock()
+	p := s.peers[id]
+	if p == nil {
+		p = new(source)
+		s.peers[id] = p
+	}
+	fresh := time.Since(p.added) >= reviveAfter
+	if !slices.Contains(p.addrs, addr) && len(p.addrs) < maxSourceAddrs {
+		p.addrs = append(p.addrs, addr)
+		fresh = true
+		if named {
+			s.named++
+		}
+	}
+	p.named = p.named || named
+	if !fresh {
+		s.mu.Unlock()
+		return
+	}
+	p.added = time.Now()
+	s.mu.Unlock()
+	d.AddPeer(id, addr.String(), func(ctx context.Context) (net.Conn, error) { return s.open(ctx, id) })
+}
+
+// open opens a stream to a peer at the first of its addresses that answers.
+func (s *sources) open(ctx context.Context, id stc.Hash) (net.Conn, error) {
+	s.mu.Lock()
+	addrs := slices.Clone(s.peers[id].addrs)
+	s.mu.Unlock()
+	var errs []error
+	for _, addr := range addrs {
+		st, err := s.n.pool.open(ctx, id, addr, protocolSwarm)
+		if err == nil {
+			return st, nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// found returns how many addresses of providers the DHT has named.
+func (s *sources) found() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.named
+}
+
+// connectedOnly returns how many peers nobody has named as providers.
+func (s *sources) connectedOnly() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for p := range maps.Values(s.peers) {
+		if !p.named {
+			n++
+		}
+	}
+	return n
+}

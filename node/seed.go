@@ -1,0 +1,74 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/seigr/sttnode/content"
+	"github.com/seigr/sttnode/stc"
+)
+
+// ImportOptions say how to store a file or directory. The zero value is good.
+type ImportOptions struct {
+	// Name is the suggested name that the content carries. The last element of
+	// the path.
+	Name string
+	// OnProgress, if not nil, is called now and then by one goroutine at a
+	// time.
+	OnProgress func(ImportProgress)
+}
+
+// ImportProgress says how far an import is.
+type ImportProgress struct {
+	Files        uint64 // done
+	Bytes, Total uint64 // Total is 0 where nobody knows: for directories
+}
+
+// ImportResult says what was stored.
+type ImportResult struct {
+	Root          stc.Hash
+	Name          string
+	Bytes, Chunks uint64
+	Files         uint64
+	// Escaping are some of the symbolic links that lead out of the tree; others
+	// will refuse to write the content because of them. EscapingCount is how
+	// many there are.
+	Escaping      []string
+	EscapingCount uint64
+}
+
+// Import copies a file or a directory tree into the store and keeps it there.
+// Everything is durable when it returns. It does not announce anything. Errors
+// are those of content.Store.Import.
+func (n *Node) Import(ctx context.Context, path string, opts ImportOptions) (ImportResult, error) {
+	ctx, end, err := n.begin(ctx)
+	if err != nil {
+		return ImportResult{}, err
+	}
+	defer end()
+	copts := content.ImportOptions{Name: opts.Name}
+	if on := opts.OnProgress; on != nil {
+		copts.Progress = func(p content.ImportProgress) { on(ImportProgress{Files: p.Files, Bytes: p.Bytes, Total: p.Total}) }
+	}
+	imported, err := n.store.Import(ctx, path, copts)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return ImportResult{}, fmt.Errorf("store %s: %w", path, err)
+	}
+	return ImportResult{
+		Root: imported.Root, Name: imported.Name, Bytes: imported.Size, Chunks: imported.Chunks, Files: imported.Files,
+		Escaping: imported.Escaping, EscapingCount: imported.EscapingCount,
+	}, nil
+}
+
+// Seed is Import, then Announce: when it returns without error the content is
+// served, and the network knows.
+func (n *Node) Seed(ctx context.Context, path string, opts ImportOptions) (ImportResult, error) {
+	result, err := n.Import(ctx, path, opts)
+	if err == nil {
+		_, err = n.Announce(ctx, result.Root)
+	}
+	return result, err
+}

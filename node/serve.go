@@ -1,0 +1,63 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/seigr/sttnode/session"
+)
+
+// preambleTimeout is how long a peer may take to name the protocol of a stream
+// that it has opened.
+const preambleTimeout = 10 * time.Second
+
+// acceptLoop takes the sessions that others begin into the pool.
+func (n *Node) acceptLoop() {
+	for {
+		s, err := n.endpoint.Accept(n.ctx)
+		if err != nil {
+			if n.ctx.Err() == nil {
+				n.log.Error("no more sessions are accepted", "err", err)
+			}
+			return
+		}
+		n.pool.add(s)
+	}
+}
+
+// serveStream runs the protocol that a stream opened by a peer names. It
+// returns when the stream is done; ctx ends it early.
+func (n *Node) serveStream(ctx context.Context, s *session.Session, st *session.Stream) {
+	unlink := context.AfterFunc(ctx, func() { st.Reset(streamStopping); st.CloseRead(streamStopping) })
+	defer unlink()
+	refuse := func(code uint64) {
+		st.Reset(code)
+		st.CloseRead(code)
+	}
+	_ = st.SetReadDeadline(time.Now().Add(preambleTimeout))
+	protocol, err := readPreamble(st)
+	if err != nil {
+		if errors.Is(err, ErrProtocol) {
+			n.badPeer(s, err)
+		}
+		refuse(streamBadPreamble)
+		return
+	}
+	_ = st.SetReadDeadline(time.Time{})
+	switch protocol {
+	case protocolSwarm:
+		if err := n.server.Serve(ctx, st, s.PeerID()); err != nil && ctx.Err() == nil {
+			n.log.Debug("serving ended", "peer", s.PeerID(), "err", err)
+		}
+		_ = st.Close()
+	default:
+		n.log.Debug("stream of an unknown protocol", "peer", s.PeerID(), "protocol", protocol)
+		refuse(streamUnknownProtocol)
+	}
+}
+
+func (n *Node) badPeer(s *session.Session, err error) {
+	n.log.Warn("peer breaks the protocol", "peer", s.PeerID(), "addr", s.RemoteAddr(), "err", err)
+	n.events.emit(Event{Kind: EventBadPeer, Peer: s.PeerID(), Addr: s.RemoteAddr().String(), Err: err})
+}

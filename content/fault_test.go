@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -132,6 +133,55 @@ func TestFullDisk(t *testing.T) {
 		if report, err := s.Verify(ctx, nil); err != nil || !report.OK() {
 			t.Fatalf("%+v %v", report, err)
 		}
+	}
+}
+
+// TestFullDiskKeepsWhatFits fills the disk with blobs before the index could say where any of them is. They are kept
+// nevertheless: only what did not fit is refused.
+func TestFullDiskKeepsWhatFits(t *testing.T) {
+	seed := testSeed(t)
+	r := rand.New(rand.NewPCG(seed, 5))
+	fsys := faultfs.New(seed)
+	const room = 4 << 20
+	fsys.SetRoom(reserveSize + room)
+	s, err := openFault(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { s.Close() }()
+	reached, release := fsys.Hold(faultfs.Sync, 1)
+	const size = 64 << 10
+	blobs := make([][]byte, 2*room/size)
+	stored := make([]error, len(blobs))
+	refused := make(chan struct{}, len(blobs))
+	var puts sync.WaitGroup
+	for i := range blobs {
+		blobs[i] = randomBlob(r, size)
+		puts.Go(func() {
+			if _, stored[i] = s.Put(context.Background(), blobs[i]); stored[i] != nil {
+				refused <- struct{}{}
+			}
+		})
+	}
+	<-reached
+	<-refused
+	fsys.SetRoom(0) // What is left where a blob does not fit is sometimes nothing.
+	release()
+	puts.Wait()
+	kept := 0
+	for i, err := range stored {
+		switch {
+		case err == nil:
+			kept += size
+			if got, err := s.Get(nil, stc.Sum(blobs[i])); err != nil || !bytes.Equal(got, blobs[i]) {
+				t.Errorf("blob %d was acknowledged and reads %d bytes, %v", i, len(got), err)
+			}
+		case !errors.Is(err, ErrDiskFull):
+			t.Errorf("blob %d: %v", i, err)
+		}
+	}
+	if kept < room*3/4 {
+		t.Errorf("kept %d bytes of %d that had room", kept, room)
 	}
 }
 

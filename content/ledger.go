@@ -118,18 +118,24 @@ func (l *ledger) commitRemoval(hashes []stc.Hash) ([]entry, error) {
 	return c.remove, l.commitLocked(&c)
 }
 
-// again looks up what a change replaces, because a batch that failed since then may have been applied after all.
+// again looks up what a change replaces, because a batch that failed since then may have been applied after all: this one, too,
+// when it is tried a second time.
 func (l *ledger) again(c *change) error {
 	c.remove = nil
+	missing := c.add[:0:0]
 	for _, e := range c.add {
 		old, ok, err := l.lookup(e.hash)
 		if err != nil {
 			return err
 		}
-		if ok {
+		if ok && old == e {
+			continue
+		}
+		if missing = append(missing, e); ok {
 			c.remove = append(c.remove, old)
 		}
 	}
+	c.add = missing
 	c.generation = l.generation.Load()
 	return nil
 }

@@ -1,6 +1,7 @@
 package content
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -55,6 +56,7 @@ type pipeline struct {
 	ledger      *ledger
 	small       *kv.DB
 	segments    *segment.Files
+	reserve     *reserve
 	segmentSize int64
 	resolve     func(h stc.Hash, err error) // called once for each item
 
@@ -115,6 +117,11 @@ func (p *pipeline) stop() {
 // append is the goroutine that writes records.
 func (p *pipeline) append() {
 	for it := range p.queue {
+		if err := p.reserve.hold(); err != nil {
+			p.release(it)
+			p.resolve(it.hash, mapError(err))
+			continue
+		}
 		if it.size <= maxSmall {
 			it.place.kind = inSmall
 			p.enqueue(it, nil)
@@ -233,9 +240,12 @@ func (p *pipeline) commit(g group) {
 	}
 	var err error
 	if len(rest) > 0 {
-		if err = p.clean(); err == nil {
-			err = p.ledger.commit(&c)
-		}
+		err = p.withReserve(func() error {
+			if err := p.clean(); err != nil {
+				return err
+			}
+			return p.ledger.commit(&c)
+		})
 	}
 	if err != nil {
 		p.fail(rest, err)
@@ -302,7 +312,7 @@ func (p *pipeline) writeSmall(items []*item) (safe []*item) {
 		if n == 0 {
 			return items
 		}
-		err := writeKV(p.small, &b)
+		err := p.withReserve(func() error { return mapError(writeKV(p.small, &b)) })
 		if err == nil {
 			p.orphans = nil
 			continue
@@ -318,9 +328,21 @@ func (p *pipeline) writeSmall(items []*item) (safe []*item) {
 				lost = append(lost, it)
 			}
 		}
-		p.fail(lost, mapError(err))
+		p.fail(lost, err)
 		return slices.DeleteFunc(slices.Clone(items), isSmall)
 	}
+}
+
+// withReserve runs write, a second time with the reserve's room if the disk is too full. The blobs of a group lie on the disk
+// already when the index has no room left to say so.
+func (p *pipeline) withReserve(write func() error) error {
+	err := write()
+	if errors.Is(err, ErrDiskFull) {
+		if spent, again := p.reserve.spend(write); spent {
+			return again
+		}
+	}
+	return err
 }
 
 // writeKV writes a batch to a database whose state nobody mirrors, so that it can be reopened at once.

@@ -121,10 +121,6 @@ func (s *Store) submitOne(ctx context.Context, g *putGroup, keep *keeper, h stc.
 		s.resolve(h, nil)
 		return nil
 	}
-	if err := s.reserve.hold(); err != nil {
-		s.resolve(h, mapError(err))
-		return nil
-	}
 	it := &item{hash: h, size: len(blob), generation: generation}
 	if ok {
 		it.replaces = &e

@@ -62,7 +62,7 @@ func (s *Store) startPipeline(segmentSize int64) error {
 		nextSmall = max(nextSmall, binary.BigEndian.Uint64(last[1:])+1)
 	}
 	s.pipeline = &pipeline{
-		seal: s.seal, ledger: s.ledger, small: s.small, segments: s.segments,
+		seal: s.seal, ledger: s.ledger, small: s.small, segments: s.segments, reserve: s.reserve,
 		segmentSize: segmentSize, resolve: s.resolve, nextSmall: nextSmall,
 	}
 	s.pipeline.start(tail, nextID)

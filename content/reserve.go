@@ -12,8 +12,8 @@ import (
 // note what is deleted.
 const reserveSize = kv.Room + 2<<20
 
-// reserve is a file that only takes room. Puts need it to be there; whoever deletes on a full disk lets it go, so that
-// removing content works where adding doesn't.
+// reserve is a file that only takes room. Nothing is appended without it. On a full disk it is let go, so that what was appended
+// before can still be entered in the index, and removing content works where adding doesn't.
 type reserve struct {
 	fsys vfs.FS
 	dir  string
@@ -60,6 +60,21 @@ func (r *reserve) hold() error {
 func (r *reserve) letGo() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.giveUp()
+}
+
+// spend gives the room up for what use writes, if it was still there to give. Nobody takes it for a new reserve meanwhile.
+func (r *reserve) spend(use func() error) (spent bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.giveUp() {
+		return false, nil
+	}
+	return true, use()
+}
+
+// giveUp removes the file. The caller holds mu.
+func (r *reserve) giveUp() bool {
 	r.held = false
 	return r.fsys.Remove(filepath.Join(r.dir, reserveName)) == nil
 }

@@ -225,7 +225,7 @@ func TestDamage(t *testing.T) {
 		s.Close()
 
 		names := slices.DeleteFunc(fsys.Files(), func(name string) bool {
-			return name == faultDir+"/"+lockName || name == faultDir+"/"+reserveName
+			return name == faultDir+"/"+lockName || name == faultDir+"/"+reserveForRemove || name == faultDir+"/"+reserveForIndex
 		})
 		name := names[r.IntN(len(names))]
 		way := r.IntN(4)

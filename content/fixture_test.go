@@ -34,7 +34,8 @@ func TestFixture(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Close()
-		os.Remove(filepath.Join(fixtureDir, reserveName))
+		os.Remove(filepath.Join(fixtureDir, reserveForRemove))
+		os.Remove(filepath.Join(fixtureDir, reserveForIndex))
 		os.Remove(filepath.Join(fixtureDir, lockName))
 	}
 	dir := filepath.Join(t.TempDir(), "store")

@@ -1,7 +1,6 @@
 package content
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -240,7 +239,8 @@ func (p *pipeline) commit(g group) {
 	}
 	var err error
 	if len(rest) > 0 {
-		err = p.withReserve(func() error {
+		// The blobs lie on the disk already; that the index has no room to say so must not lose them.
+		err = p.reserve.cover(func() error {
 			if err := p.clean(); err != nil {
 				return err
 			}
@@ -312,7 +312,7 @@ func (p *pipeline) writeSmall(items []*item) (safe []*item) {
 		if n == 0 {
 			return items
 		}
-		err := p.withReserve(func() error { return mapError(writeKV(p.small, &b)) })
+		err := p.reserve.cover(func() error { return mapError(writeKV(p.small, &b)) })
 		if err == nil {
 			p.orphans = nil
 			continue
@@ -331,18 +331,6 @@ func (p *pipeline) writeSmall(items []*item) (safe []*item) {
 		p.fail(lost, err)
 		return slices.DeleteFunc(slices.Clone(items), isSmall)
 	}
-}
-
-// withReserve runs write, a second time with the reserve's room if the disk is too full. The blobs of a group lie on the disk
-// already when the index has no room left to say so.
-func (p *pipeline) withReserve(write func() error) error {
-	err := write()
-	if errors.Is(err, ErrDiskFull) {
-		if spent, again := p.reserve.spend(write); spent {
-			return again
-		}
-	}
-	return err
 }
 
 // writeKV writes a batch to a database whose state nobody mirrors, so that it can be reopened at once.

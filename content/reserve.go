@@ -1,42 +1,63 @@
 package content
 
 import (
+	"errors"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/seigr/sttnode/content/internal/kv"
 	"github.com/seigr/sttnode/content/internal/vfs"
 )
 
-// reserveSize is how much of the disk the store keeps for the day that it is full: enough for the index to recover and to
-// note what is deleted.
-const reserveSize = kv.Room + 2<<20
-
-// reserve is a file that only takes room. Nothing is appended without it. On a full disk it is let go, so that what was appended
-// before can still be entered in the index, and removing content works where adding doesn't.
+// reserve is two files that only take room, for the day that the disk is full; nothing is appended unless both are there. One is
+// given up so that what was appended before can still be entered in the index, the other so that removing content works where
+// adding doesn't.
 type reserve struct {
 	fsys vfs.FS
 	dir  string
 
-	mu   sync.Mutex
-	held bool
+	whole atomic.Bool
+	// mu is shared by those who write what the reserve is for, and held alone by those who take it or give it up: an attempt to
+	// take it on a full disk would for a moment leave nothing to the others.
+	mu sync.RWMutex
 }
 
-const reserveName = "reserve"
+const (
+	reserveForIndex  = "reserve.index"
+	reserveForRemove = "reserve"
 
-// hold makes sure that the reserve is there.
+	// reserveEach is the size of either file: enough for an index whose write has failed to recover, and to note some more.
+	reserveEach = kv.Room + 2<<20
+	reserveSize = 2 * reserveEach
+)
+
+// hold makes sure that the reserve is there, all of it.
 func (r *reserve) hold() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.held {
+	if r.whole.Load() {
 		return nil
 	}
-	name := filepath.Join(r.dir, reserveName)
-	if f, err := r.fsys.Open(name); err == nil { // from the last time
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.whole.Load() {
+		return nil
+	}
+	for _, name := range []string{reserveForRemove, reserveForIndex} {
+		if err := r.take(name); err != nil {
+			return err
+		}
+	}
+	r.whole.Store(true)
+	return nil
+}
+
+// take makes sure that one of the files is there. The caller holds mu.
+func (r *reserve) take(base string) error {
+	name := filepath.Join(r.dir, base)
+	if f, err := r.fsys.Open(name); err == nil {
 		size, err := f.Size()
 		f.Close()
-		if err == nil && size == reserveSize {
-			r.held = true
+		if err == nil && size == reserveEach {
 			return nil
 		}
 	}
@@ -44,37 +65,41 @@ func (r *reserve) hold() error {
 	if err != nil {
 		return err
 	}
-	err = f.Allocate(reserveSize)
+	err = f.Allocate(reserveEach)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
 		r.fsys.Remove(name)
-		return err
 	}
-	r.held = true
-	return nil
+	return err
 }
 
-// letGo gives the room up and reports whether that may help.
+// cover runs write, and if the disk is too full for it, once more with room of the reserve, should that still be there to give.
+func (r *reserve) cover(write func() error) error {
+	r.mu.RLock()
+	err := write()
+	r.mu.RUnlock()
+	if !errors.Is(err, ErrDiskFull) {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.give(reserveForIndex) {
+		return err
+	}
+	return write()
+}
+
+// letGo gives up what is for removing content, and reports whether that may help.
 func (r *reserve) letGo() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.giveUp()
+	return r.give(reserveForRemove)
 }
 
-// spend gives the room up for what use writes, if it was still there to give. Nobody takes it for a new reserve meanwhile.
-func (r *reserve) spend(use func() error) (spent bool, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.giveUp() {
-		return false, nil
-	}
-	return true, use()
-}
-
-// giveUp removes the file. The caller holds mu.
-func (r *reserve) giveUp() bool {
-	r.held = false
-	return r.fsys.Remove(filepath.Join(r.dir, reserveName)) == nil
+// give removes one of the files. The caller holds mu.
+func (r *reserve) give(base string) bool {
+	r.whole.Store(false)
+	return r.fsys.Remove(filepath.Join(r.dir, base)) == nil
 }

@@ -27,7 +27,7 @@ type Config struct {
 //
 //	format     text: version of the format, and what proves the key
 //	lock       held by the process that has the store open
-//	reserve    room for the day that the disk is full
+//	reserve*   room for the day that the disk is full
 //	index/     LevelDB: where each blob is, pins, sums
 //	small/     LevelDB: blobs of up to 16 KiB; copies of the pins
 //	segments/  append-only files of records: the larger blobs

@@ -73,6 +73,8 @@ type inode struct {
 	durable []byte
 	changes []change
 	pages   map[int]bool // that take room
+	// allocated is what the file is long at least. Nobody reads what was only allocated, so it is not in data.
+	allocated int
 	links   int          // names that it has
 }
 

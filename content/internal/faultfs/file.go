@@ -20,6 +20,7 @@ func (f *FS) do(node *inode, c change) {
 	node.changes = append(node.changes, c)
 	switch {
 	case c.data == nil && c.size < 0:
+		node.allocated = min(node.allocated, c.off)
 		f.free(node, (c.off+pageSize-1)/pageSize, 1<<40)
 	case c.data == nil:
 		f.free(node, (c.off+pageSize-1)/pageSize, (c.off+c.size)/pageSize)
@@ -150,7 +151,8 @@ func (h *file) Allocate(size int64) error {
 	if f.take(h.node, 0, int(size)) < int(size) {
 		return syscall.ENOSPC
 	}
-	return nil // Nobody reads what was only allocated.
+	h.node.allocated = max(h.node.allocated, int(size))
+	return nil
 }
 
 func (h *file) Size() (int64, error) {
@@ -160,7 +162,7 @@ func (h *file) Size() (int64, error) {
 	if f.crashed {
 		return 0, ErrCrashed
 	}
-	return int64(len(h.node.data)), nil
+	return int64(max(len(h.node.data), h.node.allocated)), nil
 }
 
 func (h *file) Close() error { return nil }

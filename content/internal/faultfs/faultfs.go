@@ -75,7 +75,7 @@ type inode struct {
 	pages   map[int]bool // that take room
 	// allocated is what the file is long at least. Nobody reads what was only allocated, so it is not in data.
 	allocated int
-	links   int          // names that it has
+	links     int // names that it has
 }
 
 // change is something done to a file since its last sync.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -29,16 +30,32 @@ type Config struct {
 
 	// MaxSessions bounds the sessions, of both directions. 10,000.
 	MaxSessions int
+	// MaxPeerSessions bounds the sessions with one node. 64.
+	MaxPeerSessions int
 	// MaxHalfOpen bounds the handshakes that others have begun with us.
 	// From half of it on, askers have to prove their address first. 256.
 	MaxHalfOpen int
 	// MaxStreams bounds the streams that a peer may have open at a time in
 	// a session. 1,024; at most 32,767.
 	MaxStreams int
+	// MaxTotalStreams bounds the streams that peers may have open at a time
+	// in all sessions; one more is refused with [CodeRefused], but in each
+	// session eight are sure. 16,384.
+	MaxTotalStreams int
+
+	// Memory bounds in bytes what all sessions together hold for readers that
+	// have not come. Credit is only announced when it fits in; each session
+	// is sure of 16 KiB (48 KiB with Frames), so Memory must hold that
+	// MaxSessions times. 512 MiB, or twice that minimum if it is more.
+	Memory int64
+	// MaxPeerMemory bounds what of it the sessions with one node get beyond
+	// what they are sure of. A quarter of Memory.
+	MaxPeerMemory int64
 
 	// StreamWindow and SessionWindow are the first credits in bytes that a
-	// peer gets. They grow with the bandwidth–delay product up to
-	// MaxStreamWindow and MaxSessionWindow. 256 KiB, 512 KiB, 8 MiB, 16 MiB.
+	// peer gets; the session's beyond 16 KiB once it sends, if Memory has it.
+	// They grow with the bandwidth–delay product up to MaxStreamWindow and
+	// MaxSessionWindow. 256 KiB, 512 KiB, 8 MiB, 16 MiB.
 	StreamWindow, SessionWindow       uint64
 	MaxStreamWindow, MaxSessionWindow uint64
 	// SendBuffer bounds in bytes what a stream holds that has not arrived.
@@ -81,8 +98,16 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Linger, 5*time.Second)
 	set(&c.MaxSessions, 10_000)
 	set(&c.MaxHalfOpen, 256)
+	set(&c.MaxPeerSessions, 64)
 	set(&c.MaxStreams, 1024)
 	c.MaxStreams = min(c.MaxStreams, maxStreamsLimit)
+	set(&c.MaxTotalStreams, 16_384)
+	least := int64(c.MaxSessions) * c.guarantee()
+	set(&c.Memory, max(512<<20, 2*least))
+	if c.Memory < least {
+		return c, fmt.Errorf("session: Memory of %d bytes is too little for %d sessions, which need %d", c.Memory, c.MaxSessions, least)
+	}
+	set(&c.MaxPeerMemory, c.Memory/4)
 	set(&c.StreamWindow, 256<<10)
 	set(&c.SessionWindow, 512<<10)
 	set(&c.MaxStreamWindow, 8<<20)
@@ -98,6 +123,14 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+// guarantee is the memory in bytes that every session is sure of.
+func (c *Config) guarantee() int64 {
+	if c.Frames != nil {
+		return guaranteedWindow + 2*firstUserWindow // the window, and a frame behind it
+	}
+	return guaranteedWindow
+}
+
 func set[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {
@@ -109,7 +142,7 @@ func (c *Config) params() params {
 	return params{
 		maxDatagram:   c.MaxDatagram,
 		streamWindow:  c.StreamWindow,
-		sessionWindow: c.SessionWindow,
+		sessionWindow: min(c.SessionWindow, guaranteedWindow),
 		maxStreams:    c.MaxStreams,
 		idleTimeout:   c.IdleTimeout,
 		maxAckDelay:   maxAckDelay,

@@ -37,6 +37,10 @@ type Endpoint struct {
 	stopped    atomic.Bool   // sessions end without further ado
 	wg         sync.WaitGroup
 	counters   counters
+	budget     *budget
+
+	peerStreams atomic.Int64 // open now, of all sessions, begun by peers
+	waiting     atomic.Int64 // bytes in all inboxes
 
 	mu       sync.RWMutex // guards what follows
 	closed   bool
@@ -66,6 +70,7 @@ func NewEndpoint(conn transport.Conn, cfg Config) (*Endpoint, error) {
 		halfAddr:   make(map[netip.AddrPort]*halfOpen),
 		links:      make(map[*link]*Session),
 	}
+	e.budget = newBudget(&e.cfg)
 	_, _ = rand.Read(e.cookies.key[:]) // never fails
 	e.resets = resetKey(cfg.Identity.DeriveKey(resetLabel))
 	e.wg.Add(1)
@@ -151,11 +156,14 @@ func (e *Endpoint) add(s *Session, l *loop) error {
 	switch {
 	case e.closed:
 		return ErrClosed
-	case len(e.sessions) >= e.cfg.MaxSessions:
-		return ErrTooManySessions
 	case e.sessions[s.id] != nil || s.id.IsZero():
 		return fmt.Errorf("session ID %s is taken", s.id)
 	}
+	peer, err := e.budget.admit(s.peerID)
+	if err != nil {
+		return err
+	}
+	s.credit.peer, s.user.in.memory.peer = peer, peer
 	e.sessions[s.id] = s
 	if s.link.ordered != nil {
 		e.links[s.link] = s
@@ -172,6 +180,8 @@ func (e *Endpoint) forget(s *Session) {
 	defer e.mu.Unlock()
 	if e.sessions[s.id] == s {
 		delete(e.sessions, s.id)
+		e.budget.leave(s.peerID)
+		s.streams.leave(e)
 		e.past.add(st)
 	}
 	if s.link.ordered != nil {

@@ -30,9 +30,11 @@ var (
 	// ErrUnflushed reports a session that was closed before everything that
 	// had been written was delivered.
 	ErrUnflushed = errors.New("session: closed before everything written was delivered")
-	// ErrTooManySessions reports that a limit of the configuration is
-	// reached.
+	// ErrTooManySessions reports that Config.MaxSessions or MaxPeerSessions
+	// is reached, here or, as a [*CloseError], at the peer.
 	ErrTooManySessions = errors.New("session: too many sessions")
+	errTooManyOfPeer   = fmt.Errorf("%w with one node", ErrTooManySessions)
+	errBacklog         = fmt.Errorf("%w wait to be accepted", ErrTooManySessions)
 	// ErrTooManyStreams reports that all stream IDs that the peer allows
 	// are in use; OpenStream waits for one, so only its context's end
 	// carries this error.
@@ -53,8 +55,15 @@ const (
 	CodeFinalSize   uint64 = 0x05 // two different ends of one stream
 	CodeLimit       uint64 = 0x06 // a limit of this endpoint is reached
 	CodeShutdown    uint64 = 0x07 // the endpoint stops
+	CodePeerLimit   uint64 = 0x08 // too many sessions of this one peer
+	CodeResources   uint64 = 0x09 // no memory for what the peer has begun
 	CodeApplication uint64 = 0x100
 )
+
+// CodeRefused is the code of a [StreamError] by which an endpoint refuses a
+// stream because Config.MaxTotalStreams is reached. The application's codes
+// lie below.
+const CodeRefused uint64 = 1<<62 - 1
 
 // CloseError says why a session ended by a CLOSE record.
 type CloseError struct {
@@ -75,8 +84,11 @@ func (e *CloseError) Error() string {
 	return fmt.Sprintf("session: closed %s: %s (code %#x)", who, e.Reason, e.Code)
 }
 
-// Is makes every CloseError match [ErrClosed].
-func (e *CloseError) Is(target error) bool { return target == ErrClosed }
+// Is makes every CloseError match [ErrClosed], and that of a session which
+// was refused match [ErrTooManySessions].
+func (e *CloseError) Is(target error) bool {
+	return target == ErrClosed || target == ErrTooManySessions && (e.Code == CodeLimit || e.Code == CodePeerLimit)
+}
 
 // StreamError says that a direction of a stream was ended early: by Reset of
 // the sender, or by CloseRead of the reader.

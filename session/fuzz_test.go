@@ -59,7 +59,7 @@ func FuzzFrames(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := &Endpoint{link: &link{datagrams: nowhere{}}, cfg: cfg, sessions: map[frame.SessionID]*Session{}}
+		e := &Endpoint{link: &link{datagrams: nowhere{}}, cfg: cfg, budget: newBudget(&cfg), sessions: map[frame.SessionID]*Session{}}
 		s := &Session{
 			ep: e, link: e.link, cfg: &e.cfg, id: frame.SessionID{1}, peerParams: cfg.params(), created: time.Now(),
 			wake: make(chan struct{}, 1), done: make(chan struct{}),

@@ -52,7 +52,8 @@ type halfOpen struct {
 	nonces    [2][nonceSize]byte // initiator's, ours
 	suite     stc.Suite
 	respondAt time.Time
-	early     []run // datagrams that came before AUTH_PROOF
+	early     []run  // datagrams that came before AUTH_PROOF
+	refusal   []byte // CLOSE, if a limit forbids the session
 	timer     *time.Timer
 }
 
@@ -227,10 +228,14 @@ func (e *Endpoint) onProof(p handshakePacket) {
 	e.mu.Lock()
 	h := e.half[key]
 	var hs *stc.Handshake
+	var refusal []byte
 	if h != nil {
-		hs, h.hs = h.hs, nil
+		hs, h.hs, refusal = h.hs, nil, h.refusal
 	}
 	e.mu.Unlock()
+	if refusal != nil {
+		_ = p.link.send(refusal, len(refusal), p.from)
+	}
 	if hs == nil {
 		return
 	}
@@ -240,6 +245,10 @@ func (e *Endpoint) onProof(p handshakePacket) {
 		e.mu.Lock()
 		h.hs = hs
 		e.mu.Unlock()
+		return
+	}
+	if errors.Is(err, ErrTooManySessions) {
+		// The handshake stays until it times out, to say so again.
 		return
 	}
 	early := e.dropHalf(key, h)
@@ -275,19 +284,38 @@ func (e *Endpoint) accept(h *halfOpen, hs *stc.Handshake, p handshakePacket) (*S
 	l.rtt.update(p.at.Sub(h.respondAt), 0)
 	s.state.Store(int32(StateActive))
 	if len(e.accepted) >= acceptBacklog {
-		e.counters.refused.Add(1)
-		return nil, ErrTooManySessions
+		err = errBacklog
+	} else {
+		err = e.add(s, l)
 	}
-	if err := e.add(s, l); err != nil {
+	if err != nil {
 		e.counters.refused.Add(1)
+		if errors.Is(err, ErrTooManySessions) {
+			e.refuse(h, l, err)
+		}
 		return nil, err
 	}
 	select {
 	case e.accepted <- s:
 	default:
-		s.requestClose(closeRequest{code: CodeLimit, reason: "too many sessions wait to be accepted"})
+		s.requestClose(closeRequest{code: CodeLimit, reason: errBacklog.Error()})
 	}
 	return s, nil
+}
+
+// refuse tells the peer, under the session's keys, why a session is not made
+// of its handshake.
+func (e *Endpoint) refuse(h *halfOpen, l *loop, err error) {
+	code := CodeLimit
+	if errors.Is(err, errTooManyOfPeer) {
+		code = CodePeerLimit
+	}
+	l.sendClose(time.Now(), code, err.Error())
+	l.seal.erase()
+	l.open.erase()
+	e.mu.Lock()
+	h.refusal = l.closeFrame
+	e.mu.Unlock()
 }
 
 // dropHalf forgets a half-open handshake and returns what waited for it.
@@ -358,6 +386,9 @@ func (e *Endpoint) dial(ctx context.Context, k *link, addr netip.AddrPort, peer 
 	}()
 	if closed {
 		return nil, ErrClosed
+	}
+	if err := e.budget.room(peer); err != nil {
+		return nil, err
 	}
 	var cookie []byte
 	var hint error
@@ -479,7 +510,7 @@ func (e *Endpoint) newSession(hs *stc.Handshake, initiator bool, nonces [2][nonc
 		ep: e, link: p.link, cfg: &e.cfg, id: sessionID(nonces[0], nonces[1], nodeI, nodeR), initiator: initiator,
 		peerKey: hs.PeerKey(), peerID: hs.PeerKey().NodeID(), peerParams: peer, created: now,
 		wake: make(chan struct{}, 1), done: make(chan struct{}), remote: p.from, reset: peer.reset,
-		inbox: inbox{room: make(chan struct{}, 1)},
+		inbox: inbox{room: make(chan struct{}, 1), total: &e.waiting},
 	}
 	s.streams.init(initiator, peer.maxStreams, e.cfg.MaxStreams)
 	l := newLoop(s, newMTUSearch(min(e.cfg.MaxDatagram, peer.maxDatagram)), p.from, now)

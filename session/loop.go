@@ -36,6 +36,7 @@ type loop struct {
 	dataLimit    uint64 // that the peer has been told
 	dataWindow   uint64
 	dataTunedAt  time.Time
+	opened       bool   // the first window has been asked for
 	widest       uint64 // window that any stream has had
 	dataSent     uint64
 	peerLimit    uint64 // that the peer has told us
@@ -77,8 +78,10 @@ func newLoop(s *Session, mtu mtuSearch, peer netip.AddrPort, now time.Time) *loo
 	l := &loop{
 		s: s, cfg: s.cfg, mtu: mtu, peer: peer, lastHeard: now,
 		idle:      min(s.cfg.IdleTimeout, s.peerParams.idleTimeout),
-		dataLimit: s.cfg.SessionWindow, dataWindow: s.cfg.SessionWindow, peerLimit: s.peerParams.sessionWindow,
+		dataLimit: s.cfg.params().sessionWindow, dataWindow: s.cfg.params().sessionWindow, peerLimit: s.peerParams.sessionWindow,
 	}
+	shared := &peerAccount{} // until the endpoint admits the session
+	s.credit, s.user.in.memory = &account{of: s.ep.budget, peer: shared}, &account{of: s.ep.budget, peer: shared}
 	l.cc = l.newCongestion()
 	s.user.init(s.cfg.Frames == nil)
 	if s.link.ordered != nil {
@@ -335,8 +338,9 @@ func (l *loop) end(err error) {
 func (l *loop) finish() {
 	l.seal.erase()
 	l.open.erase()
+	l.s.settleAccounts(l.dataReceived)
 	l.s.ep.forget(l.s)
-	for _, r := range l.s.inbox.take(nil) {
+	for _, r := range l.s.inbox.end() {
 		r.buf.release()
 	}
 	for _, st := range l.s.streams.all() {
@@ -363,6 +367,9 @@ func (l *loop) publish() {
 		SendEpoch:    l.seal.epoch, ReceiveEpoch: l.open.epoch,
 		DuplicatesReceived: l.duplicates, ForgedReceived: l.open.failures,
 		ProbeTimeouts: l.ptos,
+	}
+	if read := s.consumed.Load(); read <= l.dataReceived {
+		s.stats.Unread, s.stats.Credit = l.dataReceived-read, l.dataLimit-read
 	}
 }
 

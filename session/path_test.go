@@ -57,7 +57,7 @@ func BenchmarkPacketPath(b *testing.B) {
 	var carriers [2]*straight
 	for i, from := range []netip.AddrPort{addrA, addrB} {
 		carriers[i] = &straight{from: from, now: &now}
-		e := &Endpoint{link: &link{datagrams: carriers[i]}, cfg: cfg, sessions: map[frame.SessionID]*Session{}}
+		e := &Endpoint{link: &link{datagrams: carriers[i]}, cfg: cfg, budget: newBudget(&cfg), sessions: map[frame.SessionID]*Session{}}
 		s := &Session{
 			ep: e, link: e.link, cfg: &e.cfg, id: frame.SessionID{1}, peerParams: cfg.params(), created: now, initiator: i == 0,
 			wake: make(chan struct{}, 1), done: make(chan struct{}),

@@ -386,7 +386,14 @@ func (l *loop) stream(id uint16, offset uint64, opens bool) (*Stream, error) {
 	if !opens {
 		return nil, nil
 	}
-	return t.openPeer(l.s, id), nil
+	st := t.openPeer(l.s, id)
+	if st.refused {
+		if t.flooded() {
+			return nil, violation(CodeResources, "refused streams are left open")
+		}
+		l.enqueue(st) // there is something to say
+	}
+	return st, nil
 }
 
 // streamControl takes the records about one stream; stream 0 stands for the

@@ -346,6 +346,9 @@ func (l *loop) tuneStream(now time.Time, st *Stream) {
 // updateCredit gives the peer session credit when half of it is used up, and
 // grows the window as tuneStream does.
 func (l *loop) updateCredit(now time.Time) {
+	if !l.opened && l.dataReceived > guaranteedWindow/8 {
+		l.openWindow()
+	}
 	read := l.s.consumed.Load()
 	if l.dataLimit-read > l.dataWindow/2 {
 		return
@@ -357,9 +360,7 @@ func (l *loop) updateCredit(now time.Time) {
 		l.dataWindow = min(2*l.dataWindow, l.cfg.MaxSessionWindow)
 	}
 	l.dataTunedAt = now
-	l.dataLimit = read + l.dataWindow
-	l.s.creditAt.Store(l.dataLimit - l.dataWindow/2)
-	l.pending |= ctlMaxData
+	l.lend(read)
 }
 
 // probeMTU sends a padded PING of the size that the search wants to know

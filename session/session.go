@@ -53,6 +53,7 @@ type Session struct {
 	sendBuffer atomic.Int64  // bytes that a stream may hold unacknowledged
 	consumed   atomic.Uint64 // bytes that readers have taken, or dropped
 	creditAt   atomic.Uint64 // consumed from which on the peer should get credit
+	credit     *account      // of what streams hold; the loop's until the session has ended
 	state      atomic.Int32
 
 	mu       sync.Mutex // guards what follows
@@ -90,6 +91,8 @@ type Stats struct {
 	SendEpoch, ReceiveEpoch            uint32
 	DuplicatesReceived, ForgedReceived uint64
 	ProbeTimeouts                      uint64
+	Unread                             uint64 // bytes that wait for readers, or for bytes before them
+	Credit                             uint64 // bytes that the peer has been allowed beyond what has been read
 }
 
 // ID returns the session's ID, the same at both ends.
@@ -202,18 +205,24 @@ func (s *Session) takeDirty(old []*Stream) []*Stream {
 
 // consume gives session credit back for n bytes that a reader is done with.
 func (s *Session) consume(n uint64) {
-	if n > 0 && s.consumed.Add(n) >= s.creditAt.Load() {
-		signal(s.wake)
+	if n == 0 || s.consumed.Add(n) < s.creditAt.Load() {
+		return
 	}
+	if s.State() == StateClosed {
+		s.credit.keep(0) // the last unread byte
+	}
+	signal(s.wake)
 }
 
 // inbox is where the endpoint leaves datagrams for the loop.
 type inbox struct {
-	room chan struct{} // capacity 1: put may succeed again
+	room  chan struct{} // capacity 1: put may succeed again
+	total *atomic.Int64 // bytes in all inboxes of the endpoint
 
 	mu    sync.Mutex // guards what follows
 	runs  []run
 	bytes int
+	ended bool // nobody will take any more
 }
 
 // run is some datagrams of one sender, consecutive in a buffer.
@@ -230,12 +239,18 @@ type run struct {
 // are dropped, as by a socket buffer that is full.
 const maxInbox = 4 << 20
 
+// maxInboxes is the same for all sessions of an endpoint; those over ordered
+// carriers, which must not drop and can wait, count but are not held to it.
+const maxInboxes = 64 << 20
+
 func (b *inbox) put(r run) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.bytes+len(r.data) > maxInbox {
+	n := int64(len(r.data))
+	if b.ended || b.bytes+len(r.data) > maxInbox || b.total.Load()+n > maxInboxes && r.link.ordered == nil {
 		return false
 	}
+	b.total.Add(n)
 	b.bytes += len(r.data)
 	b.runs = append(b.runs, r)
 	return true
@@ -250,12 +265,23 @@ func (b *inbox) tidy() {
 	}
 }
 
+// end empties the inbox for good.
+func (b *inbox) end() []run {
+	b.mu.Lock()
+	b.ended = true
+	b.mu.Unlock()
+	return b.take(nil)
+}
+
 // take empties the inbox into old's memory.
 func (b *inbox) take(old []run) []run {
 	clear(old)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := b.runs
+	if b.bytes > 0 {
+		b.total.Add(-int64(b.bytes))
+	}
 	b.runs, b.bytes = old[:0], 0
 	signal(b.room)
 	return out

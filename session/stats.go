@@ -7,6 +7,7 @@ type counters struct {
 	handshakes, failed, refused, retries  atomic.Uint64
 	received, dropped, stray, halfDropped atomic.Uint64
 	sendErrors, rotations, unhandled      atomic.Uint64
+	refusedStreams                        atomic.Uint64
 }
 
 // Totals are sums over all sessions that an endpoint has had.
@@ -35,6 +36,8 @@ func (t *Totals) add(s Stats) {
 type EndpointStats struct {
 	Totals
 	Sessions, HalfOpen, Streams int    // gauges
+	PeerStreams                 int    // gauge: those of Streams that peers have opened
+	Memory                      int64  // gauge: bytes lent of Config.Memory, guarantees apart
 	Handshakes                  uint64 // completed, both directions
 	HandshakesFailed            uint64 // ours that failed, others' that did not open or finish
 	HandshakesRefused           uint64 // for a limit
@@ -43,6 +46,7 @@ type EndpointStats struct {
 	Dropped                     uint64 // runs of datagrams for a session that was too far behind
 	Stray                       uint64 // runs of datagrams of no session
 	SendErrors                  uint64 // batches that the carrier refused
+	StreamsRefused              uint64 // for Config.MaxTotalStreams
 	KeyRotations                uint64 // both directions
 	Unhandled                   uint64 // frames of a type that nobody handles
 }
@@ -53,6 +57,8 @@ func (e *Endpoint) Stats() EndpointStats {
 	e.mu.RLock()
 	out := EndpointStats{
 		Totals: e.past, Sessions: len(e.sessions), HalfOpen: len(e.half),
+		PeerStreams:       int(e.peerStreams.Load()),
+		Memory:            e.budget.inUse(),
 		Handshakes:        e.counters.handshakes.Load(),
 		HandshakesFailed:  e.counters.failed.Load(),
 		HandshakesRefused: e.counters.refused.Load() + e.counters.halfDropped.Load(),
@@ -61,6 +67,7 @@ func (e *Endpoint) Stats() EndpointStats {
 		Dropped:           e.counters.dropped.Load(),
 		Stray:             e.counters.stray.Load(),
 		SendErrors:        e.counters.sendErrors.Load(),
+		StreamsRefused:    e.counters.refusedStreams.Load(),
 		KeyRotations:      e.counters.rotations.Load(),
 		Unhandled:         e.counters.unhandled.Load(),
 	}

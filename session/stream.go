@@ -46,6 +46,8 @@ type Stream struct {
 	local bool // opened by this side
 	s     *Session
 
+	refused bool // nobody will have it; guarded by the table's lock
+
 	readTurn, writeTurn chan struct{} // capacity 1: held by the reader, the writer
 	readable, writable  chan struct{} // capacity 1: something changed
 	readDeadline        deadline

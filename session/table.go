@@ -7,6 +7,15 @@ import (
 	"sync"
 )
 
+const (
+	// guaranteedStreams is how many streams a peer may open in a session
+	// though Config.MaxTotalStreams is reached.
+	guaranteedStreams = 8
+	// maxRefused is how many refused streams a peer may leave open in a
+	// session before that costs it the session.
+	maxRefused = 256
+)
+
 // bases are the first offsets of a stream ID's next life.
 type bases struct{ send, recv uint64 }
 
@@ -22,6 +31,8 @@ type streamTable struct {
 	maxOwn  int    // largest ID that we may open
 	maxPeer int    // largest ID that the peer may open
 	opened  []*Stream
+	peers   int // open streams that the peer has begun
+	refused int // of them
 	err     error
 
 	arrived chan struct{} // capacity 1: opened has grown
@@ -104,7 +115,8 @@ func (t *streamTable) base(id uint16) bases {
 	return t.idle[id]
 }
 
-// openPeer opens a stream for the peer and queues it for accept.
+// openPeer opens a stream for the peer and queues it for accept; or refuses
+// it, so that it only lives until the peer knows.
 func (t *streamTable) openPeer(s *Session, id uint16) *Stream {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -117,6 +129,15 @@ func (t *streamTable) openPeer(s *Session, id uint16) *Stream {
 		return st
 	}
 	t.open[id] = st
+	t.peers++
+	if n := s.ep.peerStreams.Add(1); n > int64(s.cfg.MaxTotalStreams) && t.peers-t.refused > guaranteedStreams {
+		s.ep.counters.refusedStreams.Add(1)
+		st.refused = true
+		t.refused++
+		st.in.stop(CodeRefused)
+		st.out.abort(CodeRefused)
+		return st
+	}
 	t.opened = append(t.opened, st)
 	signal(t.arrived)
 	return st
@@ -130,6 +151,13 @@ func (t *streamTable) release(st *Stream, b bases) {
 		return
 	}
 	delete(t.open, st.id)
+	if !st.local {
+		st.s.ep.peerStreams.Add(-1)
+		t.peers--
+	}
+	if st.refused {
+		t.refused--
+	}
 	t.idle[st.id] = b
 	if st.local {
 		heap.Push(&t.free, st.id)
@@ -142,6 +170,21 @@ func (t *streamTable) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.open)
+}
+
+// leave counts the peer's streams of an ended session out of its endpoint's.
+func (t *streamTable) leave(e *Endpoint) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.peerStreams.Add(-int64(t.peers))
+}
+
+// flooded reports whether the peer opens streams faster than it lets go of
+// those that are refused.
+func (t *streamTable) flooded() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.refused > maxRefused
 }
 
 // all returns the open streams, in no order.

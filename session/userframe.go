@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 	"sync"
@@ -13,8 +14,12 @@ import (
 const MaxUserFrame = frame.MaxSize - frame.MaxHeaderSize - frame.TagSize
 
 // userWindow is how many bytes of the application's frames a peer may send
-// ahead of the handlers, in a session.
-const userWindow = 256 << 10
+// ahead of the handlers, in a session; firstUserWindow of them before we have
+// said that there is memory for the rest.
+const (
+	userWindow      = 256 << 10
+	firstUserWindow = 16 << 10
+)
 
 // UserFrame is a frame of the application, type 0x80 to 0xFF, as it arrived:
 // opened, whole, and in the order in which the peer sent it in this session.
@@ -107,6 +112,29 @@ type userRecv struct {
 	recvHalf
 	marks []userMark // ends that have arrived and have not been read
 	part  []byte     // bytes of the frame that is being read
+
+	memory *account // of what window and part go beyond the first window
+	lent   int64    // by it
+}
+
+// afford borrows the memory for n bytes of a frame, beside the window. What
+// the last frame needed comes back when the next one begins.
+func (h *userRecv) afford(n int) bool {
+	need := int64(h.window) - firstUserWindow + max(int64(n)-firstUserWindow, 0)
+	if need > h.lent || n == 0 && need < h.lent {
+		h.lent = h.memory.borrow(min(need, h.lent), need)
+	}
+	return need <= h.lent
+}
+
+// widen gives the peer the whole window once there is memory for it.
+func (h *userRecv) widen() {
+	h.window = userWindow
+	if !h.afford(len(h.part)) {
+		h.window = firstUserWindow
+		return
+	}
+	h.limit = max(h.limit, h.buf.base+h.window)
 }
 
 // onPiece takes a piece of a frame.
@@ -140,6 +168,12 @@ func (h *userRecv) next() (f UserFrame, ok bool, err error) {
 	if have+n > MaxUserFrame+1 {
 		return f, false, violation(CodeProtocol, "frame of the application over %d bytes", MaxUserFrame)
 	}
+	if have == 0 {
+		h.afford(0)
+	}
+	if !h.afford(have + n) {
+		return f, false, violation(CodeResources, "no memory for a frame of the application")
+	}
 	h.part = append(h.part, make([]byte, n)...)
 	h.read(h.part[have:])
 	if len(h.marks) == 0 || h.buf.base != h.marks[0].end {
@@ -153,8 +187,8 @@ func (h *userRecv) next() (f UserFrame, ok bool, err error) {
 }
 
 func (c *userChannel) init(discard bool) {
-	c.out.init(0, userWindow)
-	c.in.init(0, userWindow)
+	c.out.init(0, firstUserWindow)
+	c.in.init(0, firstUserWindow)
 	c.in.discard = discard
 	c.writable, c.readable = make(chan struct{}, 1), make(chan struct{}, 1)
 }
@@ -203,6 +237,7 @@ func (s *Session) SendFrame(ctx context.Context, t frame.Type, stream uint16, pa
 // one at a time.
 func (s *Session) deliverFrames() {
 	c := &s.user
+	defer c.in.memory.keep(0)
 	for {
 		c.mu.Lock()
 		f, ok, err := c.in.next()
@@ -213,7 +248,11 @@ func (s *Session) deliverFrames() {
 		}
 		switch {
 		case err != nil:
-			s.requestClose(closeRequest{code: CodeProtocol, reason: err.Error()})
+			code := CodeProtocol
+			if v := (*protocolError)(nil); errors.As(err, &v) {
+				code = v.code
+			}
+			s.requestClose(closeRequest{code: code, reason: err.Error()})
 			return
 		case ok:
 			f.Session = s

@@ -65,6 +65,9 @@ func (l *loop) appendUser(now time.Time, b *batch) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.in.credit() {
+		if c.in.window < userWindow && !c.in.discard {
+			c.in.widen()
+		}
 		start, payload := l.begin(b, frame.TypeStreamControl, 0)
 		b.buf = frame.AppendStreamMaxData(b.buf, c.in.limit)
 		c.in.wantTell = false

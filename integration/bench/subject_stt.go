@@ -29,7 +29,7 @@ func (s stt) endpoint(addr string, name string) (*session.Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return session.NewEndpoint(udp, session.Config{Identity: id, Keyring: keys, Congestion: s.congestion})
+	return session.NewEndpoint(udp, session.Config{Identity: id, Keyring: keys, Congestion: s.congestion, MaxPeerSessions: 10_000})
 }
 
 func (s stt) listen(addr string) (listener, error) {

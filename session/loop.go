@@ -48,8 +48,7 @@ type loop struct {
 
 	settled    []sentPacket // taken by an ordered link: as good as delivered
 	pinged     bool         // the frame that is being read holds a PING
-	queue      []*Stream    // streams with something to send, in turn
-	turn       int          // frames that the first of them has sent in this turn
+	queue      schedule     // of streams with something to send
 	recent     *Stream      // of the last DATA frame; nil once it has left the table
 	starved    []*Stream    // streams whose turn came while there was no session credit
 	dirty      []*Stream
@@ -148,13 +147,9 @@ func (l *loop) takeIn() {
 	}
 }
 
-// enqueue puts a stream in the queue of those that may have something to
-// send; whether it has is found out when its turn comes.
+// enqueue has a stream looked at that may have something to send.
 func (l *loop) enqueue(st *Stream) {
-	if !st.queued {
-		st.queued = true
-		l.queue = append(l.queue, st)
-	}
+	l.queue.point(st)
 }
 
 // step does what is due at now and returns when it wants to be called again.
@@ -384,6 +379,7 @@ func (l *loop) release(st *Stream) {
 		l.recent = nil
 	}
 	if done && b.send < frame.MaxVarint/2 && b.recv < frame.MaxVarint/2 {
+		l.queue.leave(st)
 		l.s.streams.release(st, b)
 	}
 }

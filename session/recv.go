@@ -197,7 +197,7 @@ func (l *loop) ack(now time.Time, a frame.Ack) error {
 // congestion window, not the buffer, limits a writer that keeps up. A window
 // that shrinks for a moment does not stop the writers.
 func (l *loop) sizeSendBuffers() {
-	share := int64(2 * l.cc.window() / max(1, len(l.queue)))
+	share := int64(2 * l.cc.window() / max(1, l.queue.count))
 	share = min(max(share, 64<<10), int64(l.cfg.SendBuffer))
 	if have := l.s.sendBuffer.Load(); share < have {
 		share = have - (have-share)/64

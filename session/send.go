@@ -14,8 +14,6 @@ const (
 	// maxBatches is how many system calls send makes before it looks at
 	// what has come in meanwhile.
 	maxBatches = 4
-	// maxTurn is how many frames of one stream go before the next one's.
-	maxTurn = 16
 	// maxAckBody leaves an acknowledgement room for some forty ranges.
 	maxAckBody = 160
 )
@@ -166,13 +164,18 @@ func (l *loop) appendNext(now time.Time, b *batch) bool {
 	if l.appendUser(now, b) {
 		return true
 	}
-	for len(l.queue) > 0 {
-		st := l.queue[0]
-		if l.appendStream(now, b, st) {
+	for st := l.queue.nextDue(); st != nil; st = l.queue.nextDue() {
+		if l.appendStream(now, b, st, true) {
 			return true
 		}
-		l.dequeue()
-		st.queued = false
+		l.queue.looked()
+	}
+	for st := l.queue.current(); st != nil; st = l.queue.current() {
+		if l.appendStream(now, b, st, false) {
+			l.queue.sent(st)
+			return true
+		}
+		l.queue.leave(st)
 		if l.dataSent >= l.peerLimit && !st.starved {
 			st.starved = true
 			l.starved = append(l.starved, st)
@@ -194,14 +197,6 @@ func (l *loop) refill(limit uint64) {
 		l.starved[i] = nil
 	}
 	l.starved = l.starved[:0]
-}
-
-// dequeue takes the first stream out of the queue.
-func (l *loop) dequeue() {
-	n := copy(l.queue, l.queue[1:])
-	l.queue[n] = nil
-	l.queue = l.queue[:n]
-	l.turn = 0
 }
 
 // ackBody returns the body of an acknowledgement if one is waiting, and
@@ -267,13 +262,21 @@ func (l *loop) appendFinal(now time.Time, b *batch) {
 }
 
 // appendStream appends a frame of a stream, its records first, and reports
-// whether there was one.
-func (l *loop) appendStream(now time.Time, b *batch, st *Stream) bool {
+// whether there was one. A stream that is due only sends what cannot wait for
+// its turn.
+func (l *loop) appendStream(now time.Time, b *batch, st *Stream, due bool) bool {
 	st.mu.Lock()
 	if st.out.wantsReset() || st.in.wantsStop() || st.in.credit() {
 		l.appendStreamControl(now, b, st)
 		st.mu.Unlock()
 		return true
+	}
+	if due && !st.out.overdue() {
+		if st.out.wantsData(^uint64(0)) {
+			l.queue.join(st)
+		}
+		st.mu.Unlock()
+		return false
 	}
 	credit := l.peerLimit - min(l.dataSent, l.peerLimit)
 	if !st.out.wantsData(credit) {
@@ -296,10 +299,6 @@ func (l *loop) appendStream(now time.Time, b *batch, st *Stream) bool {
 		stream: st, data: true, offset: offset, length: n, fin: fin,
 		eliciting: true, ackedTo: l.ackedTo(body),
 	})
-	if l.turn++; l.turn >= maxTurn && len(l.queue) > 1 {
-		l.dequeue()
-		l.queue = append(l.queue, st)
-	}
 	return true
 }
 

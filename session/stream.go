@@ -59,9 +59,10 @@ type Stream struct {
 	err error // the session has ended
 
 	tunedAt  time.Time // last growth check of in.window; owned by the loop
-	queued   bool      // in the loop's queue of streams to send from; owned by the loop
+	place    place     // in the order in which streams send; owned by the loop
 	starved  bool      // in the loop's list of those without session credit; owned by the loop
 	notified atomic.Bool
+	urgency  atomic.Int32
 }
 
 func newStream(s *Session, id uint16, local bool, b bases) *Stream {
@@ -70,6 +71,7 @@ func newStream(s *Session, id uint16, local bool, b bases) *Stream {
 		readTurn: make(chan struct{}, 1), writeTurn: make(chan struct{}, 1),
 		readable: make(chan struct{}, 1), writable: make(chan struct{}, 1),
 	}
+	st.urgency.Store(UrgencyDefault)
 	st.in.init(b.recv, s.cfg.StreamWindow)
 	st.out.init(b.send, s.peerParams.streamWindow)
 	return st

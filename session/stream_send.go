@@ -91,6 +91,12 @@ func (h *sendHalf) wantsData(credit uint64) bool {
 	return false
 }
 
+// overdue reports whether pop would yield what must not wait for the stream's
+// turn: lost bytes, or an end that takes no credit.
+func (h *sendHalf) overdue() bool {
+	return len(h.resend) > 0 || h.state == sendEnded && !h.finSent && h.next == h.buf.end
+}
+
 // pop chooses the bytes of the next frame: n bytes at offset, which the
 // caller copies by buf.readAt, with FIN if fin. room(offset) says how many
 // bytes fit. fresh is how much session credit it takes.

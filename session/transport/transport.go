@@ -1,6 +1,7 @@
 // Package transport carries datagrams for sessions. It has one small
-// interface and its members: UDP here, with segmentation offload where the
-// kernel has it, and an in-memory network for tests in the package memory.
+// interface and its members: UDP here, in the largest batches that the kernel
+// and the path allow, and an in-memory network for tests in the package
+// memory.
 package transport
 
 import "net/netip"
@@ -22,6 +23,9 @@ type Conn interface {
 	// which may be shorter, to one address. At most [MaxSegments] datagrams
 	// and [MaxBatch] bytes. An error that wraps net.ErrClosed is final; any
 	// other concerns these datagrams only, and loss recovery deals with it.
+	// One that wraps syscall.EMSGSIZE says that datagrams of size bytes do
+	// not fit the first link, and will not: to the search for the path's MTU
+	// it is the loss of a probe, known early.
 	Send(buf []byte, size int, to netip.AddrPort) error
 
 	// Receive blocks until datagrams of one sender arrive and stores them

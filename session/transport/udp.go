@@ -5,28 +5,104 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync/atomic"
+	"syscall"
 )
 
-// socketBuffer is what we ask the kernel to hold in each direction, in bytes.
-// A burst of a full congestion window must fit; the kernel caps it.
-const socketBuffer = 8 << 20
+// Batching is how datagrams pass between a [UDP] and the kernel.
+type Batching uint8
 
-// UDP is a [Conn] over a UDP socket. Where the kernel can cut one write into
-// datagrams (UDP_SEGMENT) and join what it receives (UDP_GRO), both are used;
-// a path that refuses the first gets one system call a datagram from then on.
+const (
+	// BatchAuto is the best of what follows that the system has.
+	BatchAuto Batching = iota
+	// BatchSegmentation has the kernel cut one write into datagrams
+	// (UDP_SEGMENT) and join what it receives (UDP_GRO). Linux from 5.0.
+	BatchSegmentation
+	// BatchMessages moves many datagrams a system call: sendmmsg, recvmmsg.
+	// Linux.
+	BatchMessages
+	// BatchPlain is one system call a datagram. Everywhere.
+	BatchPlain
+)
+
+// String returns the name.
+func (b Batching) String() string {
+	switch b {
+	case BatchAuto:
+		return "auto"
+	case BatchSegmentation:
+		return "segmentation"
+	case BatchMessages:
+		return "messages"
+	case BatchPlain:
+		return "plain"
+	}
+	return fmt.Sprintf("batching(%d)", uint8(b))
+}
+
+// UDPConfig configures a [UDP]. The zero value is what most want.
+type UDPConfig struct {
+	// Batching is BatchAuto, or one of the others to have exactly that or an
+	// error that wraps errors.ErrUnsupported.
+	Batching Batching
+	// Buffer is how many bytes the kernel is asked to hold in each
+	// direction. A burst of a full congestion window must fit. 8 MiB.
+	Buffer int
+}
+
+const defaultBuffer = 8 << 20
+
+// UDP is a [Conn] over a UDP socket.
+//
+// What the kernel can do is tried before it is used. A destination on whose
+// path segmentation fails is sent the same datagrams by the next of
+// [Batching], and so for the following minute; others are not affected.
+//
+// Datagrams are never fragmented on Linux: one that is larger than the first
+// link's MTU, or than UDP can carry, fails with an error that wraps EMSGSIZE,
+// and the shorter last one of the same call is sent nevertheless. What routers
+// say about the rest of the path is not listened to (IP_PMTUDISC_PROBE): it
+// can be forged, and RFC 8899 does not need it.
 type UDP struct {
 	conn    *net.UDPConn
 	local   netip.AddrPort
-	segment atomic.Bool // sends may be segmented by the kernel
-	gro     bool        // receives may be joined
-	oob     []byte      // Receive's control messages; owned by its caller
-	buffer  int         // granted receive buffer in bytes, 0 if unknown
+	send    Batching // of several datagrams at once
+	second  Batching // the same, where segmentation is refused
+	receive Batching
+	peers   *peers
+	buffers Buffers
+	system  system
 }
 
-// ListenUDP opens a socket on addr, a "host:port"; an empty host listens on
+// ListenUDP opens a socket as the zero [UDPConfig] does.
+func ListenUDP(addr string) (*UDP, error) { return UDPConfig{}.Listen(addr) }
+
+// Listen opens a socket on addr, a "host:port"; an empty host listens on
 // every address of both families and port 0 picks a free one.
-func ListenUDP(addr string) (*UDP, error) {
+func (c UDPConfig) Listen(addr string) (*UDP, error) {
+	if c.Batching > BatchPlain || c.Buffer < 0 {
+		return nil, fmt.Errorf("udp: invalid configuration: %v, buffer of %d bytes", c.Batching, c.Buffer)
+	}
+	if c.Buffer == 0 {
+		c.Buffer = defaultBuffer
+	}
+	send, receive, second := capabilities()
+	if c.Batching != BatchAuto {
+		if c.Batching == BatchSegmentation && send != c.Batching || c.Batching == BatchMessages && second != c.Batching {
+			return nil, fmt.Errorf("udp: batching by %v: %w", c.Batching, errors.ErrUnsupported)
+		}
+		send, receive = c.Batching, c.Batching
+	}
+	u, err := open(addr, send, receive)
+	if err != nil {
+		return nil, err
+	}
+	u.second = second
+	u.buffers = grow(u.conn, c.Buffer)
+	return u, nil
+}
+
+// open opens a socket that uses what it is told to, and refuses if it cannot.
+func open(addr string, send, receive Batching) (*UDP, error) {
 	local, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
 		return nil, err
@@ -35,26 +111,19 @@ func ListenUDP(addr string) (*UDP, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &UDP{conn: conn, oob: make([]byte, 128)}
-	ap := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	u.local = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	// A smaller buffer than asked for costs speed, not correctness.
-	_ = conn.SetReadBuffer(socketBuffer)
-	_ = conn.SetWriteBuffer(socketBuffer)
-	segment, gro, granted := configure(conn, socketBuffer)
-	u.segment.Store(segment)
-	u.gro = gro
-	u.buffer = granted
+	u := &UDP{
+		conn: conn, local: unmap(conn.LocalAddr().(*net.UDPAddr).AddrPort()),
+		send: send, second: BatchPlain, receive: receive, peers: newPeers(),
+	}
+	if err := u.configure(); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
 	return u, nil
 }
 
-// Offload reports whether the kernel cuts what is sent and joins what is
-// received.
-func (u *UDP) Offload() (send, receive bool) { return u.segment.Load(), u.gro }
-
-// ReceiveBuffer returns how many bytes the kernel holds for us, and how many
-// we asked for; granted is 0 where the system does not say.
-func (u *UDP) ReceiveBuffer() (granted, asked int) { return u.buffer, socketBuffer }
+// Batching returns what is used where nothing refuses it.
+func (u *UDP) Batching() (send, receive Batching) { return u.send, u.receive }
 
 // LocalAddr implements [Conn].
 func (u *UDP) LocalAddr() netip.AddrPort { return u.local }
@@ -67,57 +136,83 @@ func (u *UDP) Close() error {
 	return nil
 }
 
-// Send implements [Conn].
+// Send implements [Conn]. It takes more than [MaxSegments] datagrams, too.
+// When some of them cannot be sent, the others are, and the error is the
+// first.
 func (u *UDP) Send(buf []byte, size int, to netip.AddrPort) error {
 	if size <= 0 || len(buf) > MaxBatch {
 		return fmt.Errorf("udp: batch of %d bytes in datagrams of %d", len(buf), size)
 	}
-	if len(buf) > size && u.segment.Load() {
-		err := u.sendSegmented(buf, size, to)
-		if err == nil || !offloadRefused(err) {
-			return err
-		}
-		// No checksum offload on this path, or an old driver: go on without.
-		u.segment.Store(false)
+	to = unmap(to)
+	path := u.send
+	if path == BatchSegmentation && len(buf) > size && u.peers.refuses(to) {
+		path = u.second
 	}
 	var first error
+	refused := false
 	for len(buf) > 0 {
-		n := min(size, len(buf))
-		if _, err := u.conn.WriteToUDPAddrPort(buf[:n], to); err != nil && first == nil {
-			first = err
+		by := path
+		if len(buf) <= size {
+			by = BatchPlain
 		}
+		n, err := u.write(by, buf, size, to)
 		buf = buf[n:]
+		switch {
+		case err == nil:
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case by == BatchSegmentation && segmentationRefused(err):
+			path, refused = u.second, true
+		default:
+			if first == nil {
+				first = err
+			}
+			buf = buf[min(len(buf), covered(by, err, len(buf), size)):]
+		}
+	}
+	// When the next path fails as well, segmentation was not to blame.
+	if refused && first == nil {
+		u.peers.refuse(to)
 	}
 	return first
+}
+
+// covered returns how many of n bytes need not be tried after err: what the
+// failed call would have sent, or everything that is as large.
+func covered(by Batching, err error, n, size int) int {
+	switch {
+	case errors.Is(err, syscall.EMSGSIZE):
+		return max(size, n-n%size)
+	case by == BatchSegmentation:
+		return segmentedBytes(size)
+	}
+	return size
+}
+
+// maxSegmented is the most bytes of one segmented write: what a datagram
+// over IPv4 can carry.
+const maxSegmented = 65507
+
+// segmentedBytes returns how many bytes one segmented write takes.
+func segmentedBytes(size int) int {
+	return max(1, min(MaxSegments, maxSegmented/size)) * size
 }
 
 // Receive implements [Conn].
 func (u *UDP) Receive(buf []byte) (n, size int, from netip.AddrPort, err error) {
 	for {
-		var oobn int
-		if u.gro {
-			n, oobn, _, from, err = u.conn.ReadMsgUDPAddrPort(buf, u.oob)
-		} else {
-			n, from, err = u.conn.ReadFromUDPAddrPort(buf)
-		}
-		if errors.Is(err, net.ErrClosed) {
+		n, size, from, err = u.read(buf)
+		switch {
+		case err == nil && n > 0:
+			return n, size, from, nil
+		case err != nil && (errors.Is(err, net.ErrClosed) || !transient(err)):
 			return 0, 0, from, err
 		}
-		if err != nil {
-			// What an ICMP message or an oversized datagram left behind on
-			// some systems; the socket itself still works.
-			if transient(err) {
-				continue
-			}
-			return 0, 0, from, err
-		}
-		if n == 0 {
-			continue
-		}
-		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-		if size = segmentSize(u.oob[:oobn]); size <= 0 || size > n {
-			size = n
-		}
-		return n, size, from, nil
+		// Nothing in it, or what an ICMP message or an oversized datagram
+		// left behind on some systems; the socket itself still works.
 	}
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }

@@ -1,79 +1,192 @@
 package transport
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
-	"unsafe"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// configure turns offloads on where the kernel has them and returns what it
-// granted.
-func configure(conn *net.UDPConn, want int) (segment, gro bool, buffer int) {
+// system is the part of a UDP that only Linux has.
+type system struct {
+	raw      syscall.RawConn
+	family   int       // AF_INET or AF_INET6; the latter's addresses may be IPv4-mapped
+	control  []byte    // for what is received; owned by Receive's caller
+	messages *incoming // nil unless received by messages; owned by Receive's caller
+}
+
+// capabilities returns the best ways to send and receive that work here, and
+// to send where segmentation is refused. It finds out once: what the kernel
+// lists it may still not do, in a sandbox that imitates or filters it.
+func capabilities() (send, receive, second Batching) {
+	c := probed()
+	return c.send, c.receive, c.second
+}
+
+var probed = sync.OnceValue(func() (c struct{ send, receive, second Batching }) {
+	c.send, c.receive, c.second = BatchPlain, BatchPlain, BatchPlain
+	if works(BatchMessages) {
+		c.send, c.receive, c.second = BatchMessages, BatchMessages, BatchMessages
+	}
+	if works(BatchSegmentation) {
+		c.send, c.receive = BatchSegmentation, BatchSegmentation
+	}
+	return c
+})
+
+// configure sets the socket's options, those without which u.send and
+// u.receive do not work first.
+func (u *UDP) configure() error {
+	raw, err := u.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	u.system = system{raw: raw, control: make([]byte, 128)}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = u.setOptions(int(fd)) })
+	if err = errors.Join(err, failed); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	if u.receive == BatchMessages {
+		u.system.messages = newIncoming()
+	}
+	return nil
+}
+
+func (u *UDP) setOptions(fd int) (err error) {
+	if u.system.family, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+		return err
+	}
+	if u.send == BatchSegmentation {
+		// The option can be read exactly where it exists.
+		if _, err := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT); err != nil {
+			return err
+		}
+	}
+	if u.receive == BatchSegmentation {
+		if err := unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1); err != nil {
+			return err
+		}
+	}
+	// No fragments: the search for the path's MTU must not be fooled by them.
+	// A socket of both families has both options.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
+	if u.system.family == unix.AF_INET6 {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
+	}
+	return nil
+}
+
+// granted reads back what the kernel made of the requests in b.
+func granted(conn *net.UDPConn, b *Buffers) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return false, false, 0
+		return
 	}
 	_ = raw.Control(func(fd uintptr) {
-		s := int(fd)
-		// Privileged processes may exceed the system's limit.
-		_ = unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, want)
-		_ = unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, want)
-		if got, err := unix.GetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
-			buffer = got / 2 // the kernel reports the double, its bookkeeping included
+		for _, o := range []struct {
+			force, read int
+			into        *int
+		}{
+			{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, &b.Receive},
+			{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, &b.Send},
+		} {
+			// Privileged processes may exceed the system's limit.
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, o.force, b.Wanted)
+			if got, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, o.read); err == nil {
+				*o.into = got / 2 // the kernel reports the double, its bookkeeping included
+			}
 		}
-		// The option can be read exactly where UDP_SEGMENT exists.
-		_, err := unix.GetsockoptInt(s, unix.SOL_UDP, unix.UDP_SEGMENT)
-		segment = err == nil
-		gro = unix.SetsockoptInt(s, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
 	})
-	return segment, gro, buffer
 }
 
-// controls holds control messages for sendSegmented, which may run
-// concurrently.
-var controls = sync.Pool{New: func() any { b := make([]byte, unix.CmsgSpace(2)); return &b }}
-
-func (u *UDP) sendSegmented(buf []byte, size int, to netip.AddrPort) error {
-	oob := controls.Get().(*[]byte)
-	defer controls.Put(oob)
-	h := (*unix.Cmsghdr)(unsafe.Pointer(&(*oob)[0]))
-	h.Level, h.Type = unix.SOL_UDP, unix.UDP_SEGMENT
-	h.SetLen(unix.CmsgLen(2))
-	binary.NativeEndian.PutUint16((*oob)[unix.CmsgLen(0):], uint16(size))
-	_, _, err := u.conn.WriteMsgUDPAddrPort(buf, *oob, to)
-	return err
-}
-
-// offloadRefused reports whether err says that the kernel or the path cannot
-// segment, as opposed to that the datagrams could not be sent.
-func offloadRefused(err error) bool {
-	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
-}
-
-// segmentSize returns the size of the datagrams that a receive joined, or 0
-// if it joined none.
-func segmentSize(oob []byte) int {
-	for len(oob) >= unix.CmsgLen(0) {
-		h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
-		n := int(h.Len)
-		if n < unix.CmsgLen(0) || n > len(oob) {
-			return 0
-		}
-		if h.Level == unix.SOL_UDP && h.Type == unix.UDP_GRO && n >= unix.CmsgLen(2) {
-			return int(binary.NativeEndian.Uint16(oob[unix.CmsgLen(0):]))
-		}
-		next := unix.CmsgSpace(n - unix.CmsgLen(0))
-		if next > len(oob) {
-			return 0
-		}
-		oob = oob[next:]
+// works reports whether datagrams that are sent and received by b arrive as
+// they should. It says no only if plain ones do: without a loopback interface
+// there is nothing to learn.
+func works(b Batching) bool {
+	ok, err := arrives(b)
+	if ok || err != nil {
+		return ok
 	}
-	return 0
+	plain, err := arrives(BatchPlain)
+	return err == nil && !plain
+}
+
+// arrives sends three datagrams over a loopback address. The error says that
+// the sockets could not be made to use b.
+func arrives(b Batching) (bool, error) {
+	var ends [2]*UDP
+	for i := range ends {
+		u, err := open("127.0.0.1:0", b, b)
+		if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT) {
+			u, err = open("[::1]:0", b, b)
+		}
+		if err != nil {
+			return false, err
+		}
+		defer u.Close()
+		ends[i] = u
+	}
+	from, to := ends[0], ends[1]
+	const size = 100
+	sent := make([]byte, 2*size+size/2)
+	for i := range sent {
+		sent[i] = byte(i)
+	}
+	for rest := sent; len(rest) > 0; {
+		n, err := from.write(b, rest, size, to.local)
+		if err != nil {
+			return false, nil
+		}
+		rest = rest[n:]
+	}
+	// Over loopback they are there already.
+	_ = to.conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	buf := make([]byte, MaxBatch)
+	for rest := sent; len(rest) > 0; {
+		n, got, _, err := to.Receive(buf)
+		if err != nil || n > len(rest) || !bytes.Equal(buf[:n], rest[:n]) || got != min(size, len(rest)) {
+			return false, nil
+		}
+		rest = rest[n:]
+	}
+	return true, nil
+}
+
+// write sends the first of the datagrams in buf, or several, and returns how
+// many bytes of it have left.
+func (u *UDP) write(by Batching, buf []byte, size int, to netip.AddrPort) (int, error) {
+	switch by {
+	case BatchSegmentation:
+		buf = buf[:min(len(buf), segmentedBytes(size))]
+		return u.writeSegmented(buf, size, to)
+	case BatchMessages:
+		return u.writeMessages(buf, size, to)
+	}
+	return u.conn.WriteToUDPAddrPort(buf[:min(size, len(buf))], to)
+}
+
+// segmentationRefused reports whether err can mean that the kernel or the
+// path does not segment: a device without checksum offload or a tunnel that
+// transforms packets (EIO), an old driver, or segments larger than the MTU
+// (EINVAL or EMSGSIZE, by the kernel's version).
+func segmentationRefused(err error) bool {
+	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) ||
+		errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EMSGSIZE)
+}
+
+// read is Receive, once.
+func (u *UDP) read(buf []byte) (n, size int, from netip.AddrPort, err error) {
+	if u.system.messages != nil {
+		return u.readMessages(buf)
+	}
+	return u.readJoined(buf)
 }
 
 func transient(err error) bool {

@@ -9,13 +9,25 @@ import (
 	"syscall"
 )
 
-func configure(*net.UDPConn, int) (segment, gro bool, buffer int) { return false, false, 0 }
+type system struct{}
 
-func (u *UDP) sendSegmented([]byte, int, netip.AddrPort) error { return errors.ErrUnsupported }
+func capabilities() (send, receive, second Batching) { return BatchPlain, BatchPlain, BatchPlain }
 
-func offloadRefused(error) bool { return true }
+func (u *UDP) configure() error { return nil }
 
-func segmentSize([]byte) int { return 0 }
+// granted leaves b as it is: what was accepted is what there is.
+func granted(*net.UDPConn, *Buffers) {}
+
+func (u *UDP) write(_ Batching, buf []byte, size int, to netip.AddrPort) (int, error) {
+	return u.conn.WriteToUDPAddrPort(buf[:min(size, len(buf))], to)
+}
+
+func (u *UDP) read(buf []byte) (n, size int, from netip.AddrPort, err error) {
+	n, from, err = u.conn.ReadFromUDPAddrPort(buf)
+	return n, n, unmap(from), err
+}
+
+func segmentationRefused(error) bool { return false }
 
 // transient accepts every error of the socket but its closing: on Windows a
 // receive fails with what an earlier send met (WSAECONNRESET, WSAENETRESET)

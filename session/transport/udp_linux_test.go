@@ -1,0 +1,169 @@
+package transport
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// noChecksum has sockets leave out checksums, or not; the kernel refuses to
+// segment without.
+func noChecksum(t *testing.T, on int, sockets ...*UDP) {
+	t.Helper()
+	for _, u := range sockets {
+		var err error
+		e := u.system.raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_NO_CHECK, on)
+			if u.system.family == unix.AF_INET6 {
+				for _, o := range []int{unix.UDP_NO_CHECK6_TX, unix.UDP_NO_CHECK6_RX} {
+					err = errors.Join(err, unix.SetsockoptInt(int(fd), unix.SOL_UDP, o, on))
+				}
+			}
+		})
+		if err := errors.Join(e, err); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A destination that refuses segmentation gets every datagram nevertheless,
+// others stay as they are, and after a while it is tried again.
+func TestUDPSegmentationRefused(t *testing.T) {
+	eachUDP(t, func(t *testing.T, listen func(testing.TB) *UDP, to func(*UDP) netip.AddrPort) {
+		synctest.Test(t, func(t *testing.T) {
+			a, b, c := listen(t), listen(t), listen(t)
+			if a.send != BatchSegmentation {
+				t.Skip("not segmented")
+			}
+			exchange := func() {
+				t.Helper()
+				const size = 100
+				sent := randomBytes(70*size + 1)
+				if err := a.Send(sent, size, to(b)); err != nil {
+					t.Fatal(err)
+				}
+				for i, got := range receive(t, b, 71) {
+					if got.data != string(sent[i*size:min((i+1)*size, len(sent))]) {
+						t.Fatalf("datagram %d differs", i)
+					}
+				}
+			}
+			exchange()
+			if a.peers.refuses(to(b)) {
+				t.Fatal("segmentation is refused without reason")
+			}
+			noChecksum(t, 1, a, b)
+			for _, second := range []Batching{BatchMessages, BatchPlain} {
+				a.second = second
+				exchange()
+				if !a.peers.refuses(to(b)) || a.peers.refuses(to(c)) {
+					t.Fatalf("refuses %v, another %v", a.peers.refuses(to(b)), a.peers.refuses(to(c)))
+				}
+				exchange()
+				time.Sleep(refusalTime)
+				if a.peers.refuses(to(b)) {
+					t.Fatal("segmentation is not tried again")
+				}
+			}
+			noChecksum(t, 0, a, b)
+			exchange()
+			if a.peers.refuses(to(b)) {
+				t.Fatal("segmentation is refused after the reason has gone")
+			}
+		})
+	})
+}
+
+// A datagram that is too large is an error that says so, and does not take
+// the others with it.
+func TestUDPTooLarge(t *testing.T) {
+	eachUDP(t, func(t *testing.T, listen func(testing.TB) *UDP, to func(*UDP) netip.AddrPort) {
+		a, b := listen(t), listen(t)
+		const size = 65510
+		if err := a.Send(make([]byte, size), size, to(b)); !errors.Is(err, unix.EMSGSIZE) {
+			t.Errorf("%d bytes: %v, want EMSGSIZE", size, err)
+		}
+		if err := a.Send(make([]byte, size+7), size, to(b)); !errors.Is(err, unix.EMSGSIZE) {
+			t.Errorf("%d bytes and 7: %v, want EMSGSIZE", size, err)
+		}
+		if got := receive(t, b, 1); len(got[0].data) != 7 {
+			t.Errorf("got %d bytes, want the 7 behind the large datagram", len(got[0].data))
+		}
+		if a.peers.refuses(to(b)) {
+			t.Error("segmentation is blamed for the datagram's size")
+		}
+		if err := a.Send(make([]byte, MaxBatch+1), 1000, to(b)); err == nil {
+			t.Error("more than MaxBatch was sent")
+		}
+		if err := a.Send([]byte("x"), 0, to(b)); err == nil {
+			t.Error("datagrams of no size were sent")
+		}
+		if err := a.Send(nil, 1, to(b)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestPeersAreBounded(t *testing.T) {
+	p := newPeers()
+	peer := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1)
+	}
+	for i := range maxPeers + 100 {
+		p.refuse(peer(i))
+		if !p.refuses(peer(i)) {
+			t.Fatal("a peer is forgotten at once")
+		}
+	}
+	if len(p.known) != maxPeers {
+		t.Errorf("%d peers are remembered, want %d", len(p.known), maxPeers)
+	}
+}
+
+// Every Linux of today has all of it, sandboxes aside: that nothing is used
+// of what is there must not go unnoticed.
+func TestUDPCapabilities(t *testing.T) {
+	send, receive, second := capabilities()
+	t.Logf("send by %v, then %v; receive by %v", send, second, receive)
+	if second != BatchMessages {
+		t.Errorf("a refused destination is sent to by %v: no sendmmsg here?", second)
+	}
+}
+
+func TestSegmentSize(t *testing.T) {
+	for _, b := range [][]byte{nil, make([]byte, 15), make([]byte, 64)} {
+		if got := segmentSize(b); got != 0 {
+			t.Errorf("%d zero bytes: %d", len(b), got)
+		}
+	}
+}
+
+func TestZone(t *testing.T) {
+	var name unix.RawSockaddrInet6
+	var z zone
+	v6 := netip.MustParseAddrPort("[fe80::1]:4700")
+	if n, ok := encodeName(&name, unix.AF_INET6, v6); !ok || n != unix.SizeofSockaddrInet6 {
+		t.Fatal(n, ok)
+	}
+	ifi, err := net.InterfaceByIndex(1)
+	if err != nil {
+		t.Skip(err)
+	}
+	name.Scope_id = 1
+	for range 2 {
+		if got, want := z.decodeName(&name).String(), "[fe80::1%"+ifi.Name+"]:4700"; got != want {
+			t.Errorf("zone 1: %s, want %s", got, want)
+		}
+	}
+	if _, ok := encodeName(&name, unix.AF_INET6, netip.MustParseAddrPort("[fe80::1%lo]:4700")); ok {
+		t.Error("an address with a zone was encoded without it")
+	}
+	if _, ok := encodeName(&name, unix.AF_INET, v6); ok {
+		t.Error("an IPv6 address was encoded for an IPv4 socket")
+	}
+}

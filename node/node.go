@@ -290,6 +290,19 @@ func (n *Node) Addr() netip.AddrPort {
 	return n.endpoint.LocalAddr()
 }
 
+// SocketBuffers returns what the system holds for the node's UDP socket; its
+// Advice is for the operator. The zero value unless the node is between Start
+// and Stop and has such a socket.
+func (n *Node) SocketBuffers() transport.Buffers {
+	if n.active() != nil {
+		return transport.Buffers{}
+	}
+	if udp, ok := n.conn.(*transport.UDP); ok {
+		return udp.Buffers()
+	}
+	return transport.Buffers{}
+}
+
 // Store returns the node's store, or nil unless the node is between Start and
 // Stop.
 func (n *Node) Store() *content.Store {

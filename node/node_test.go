@@ -116,7 +116,7 @@ func TestStoreLocked(t *testing.T) {
 	})
 }
 
-func TestPortInUse(t *testing.T) {
+func TestUDPSocket(t *testing.T) {
 	dir := t.TempDir()
 	first, err := New(Config{Identity: testIdentity(t, "a"), Keyring: testKeyring(t, "test"), Dir: filepath.Join(dir, "a"), Listen: "127.0.0.1:0"})
 	if err != nil {
@@ -125,7 +125,15 @@ func TestPortInUse(t *testing.T) {
 	if err := first.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	defer stopNode(t, first)
+	if b := first.SocketBuffers(); b.Wanted == 0 || b.Receive == 0 || b.Send == 0 {
+		t.Errorf("socket buffers: %+v", b)
+	}
+	defer func() {
+		stopNode(t, first)
+		if b := first.SocketBuffers(); b.Wanted != 0 {
+			t.Errorf("socket buffers after Stop: %+v", b)
+		}
+	}()
 	second, err := New(Config{Identity: testIdentity(t, "b"), Keyring: testKeyring(t, "test"), Dir: filepath.Join(dir, "b"), Listen: first.Addr().String()})
 	if err != nil {
 		t.Fatal(err)

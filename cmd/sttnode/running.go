@@ -64,6 +64,9 @@ func (a *app) startNode(ctx context.Context, cfg node.Config) (*runningNode, err
 	if err := r.offer(); err != nil {
 		return nil, errors.Join(err, r.stop())
 	}
+	if advice := n.SocketBuffers().Advice(); advice != "" {
+		a.note("Note: %s", advice)
+	}
 	a.log.Info("listening", "node", n.ID(), "udp", n.Addr())
 	return r, nil
 }

@@ -46,6 +46,9 @@ type loop struct {
 	respondTo netip.AddrPort
 	probes    int // packets that may leave whatever the window says
 
+	arrived    delivery     // what has been acknowledged of one stream and it has not been told yet
+	held       heldFrames   // what has come in of one stream and it has not been given yet
+	pieces     []piece      // of the stream whose turn it is
 	settled    []sentPacket // taken by an ordered link: as good as delivered
 	pinged     bool         // the frame that is being read holds a PING
 	queue      schedule     // of streams with something to send
@@ -225,7 +228,7 @@ func (l *loop) keepAliveAt() time.Time {
 func (l *loop) checkTimers(now time.Time) {
 	l.open.expire(now)
 	if l.loss.tidy(now) {
-		l.runs, l.settled = nil, nil
+		l.runs, l.settled, l.pieces, l.held.frames = nil, nil, nil, nil
 		l.s.inbox.tidy()
 	}
 	if at := l.loss.deadline(l.pto()); !at.IsZero() && !now.Before(at) {

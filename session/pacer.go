@@ -1,6 +1,9 @@
 package session
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // pacer spreads packets over time at the rate that the congestion controller
 // asks for, RFC 9002 section 7.7. It is a bucket that holds one burst.
@@ -39,6 +42,9 @@ func (p *pacer) update(now time.Time, rate float64, datagram int) {
 
 // allows reports whether a datagram may be sent now.
 func (p *pacer) allows() bool { return p.tokens > 0 }
+
+// datagrams returns how many of a size may be sent now.
+func (p *pacer) datagrams(size int) int { return int(math.Ceil(p.tokens / float64(size))) }
 
 // sent takes bytes out of the bucket. It may go below zero by one datagram.
 func (p *pacer) sent(bytes int) { p.tokens -= float64(bytes) }

@@ -17,6 +17,9 @@ func (l *loop) receive(r *run) {
 		l.datagram(r.at, b[:n], r.from)
 		b = b[n:]
 	}
+	if err := l.takeHeld(); err != nil && l.fault == nil {
+		l.fault = err
+	}
 }
 
 // datagram takes in one frame.
@@ -73,6 +76,11 @@ func (l *loop) datagram(now time.Time, b []byte, from netip.AddrPort) {
 // payload interprets an opened frame and reports whether the peer wants it
 // acknowledged. An error ends the session.
 func (l *loop) payload(now time.Time, h frame.Header, b []byte, from netip.AddrPort) (eliciting bool, err error) {
+	if h.Type != frame.TypeData {
+		if err := l.takeHeld(); err != nil {
+			return true, err
+		}
+	}
 	switch h.Type {
 	case frame.TypeData:
 		d, err := frame.ParseData(b)
@@ -164,6 +172,7 @@ func (l *loop) ack(now time.Time, a frame.Ack) error {
 		}
 		l.delivered(p)
 	})
+	l.settleDelivery()
 	if err != nil {
 		return err
 	}
@@ -217,7 +226,8 @@ func (l *loop) detectLosses(now time.Time) {
 	}
 }
 
-// delivered takes note that a packet of ours has arrived.
+// delivered takes note that a packet of ours has arrived; what it means for
+// its stream, settleDelivery tells later.
 func (l *loop) delivered(p *sentPacket) {
 	if p.ackedTo > 0 {
 		// The peer knows of these; RFC 9000 section 13.2.4.
@@ -231,25 +241,9 @@ func (l *loop) delivered(p *sentPacket) {
 	if p.user {
 		l.s.user.delivered(p)
 	}
-	st := p.stream
-	if st == nil {
-		return
-	}
-	st.mu.Lock()
-	freed := 0
-	if p.data {
-		freed = st.out.onAcked(p.offset, p.length, p.fin)
-	}
-	if p.controls&ctlStreamReset != 0 && st.out.state == sendReset {
-		st.out.finish()
-	}
-	done := st.finished()
-	st.mu.Unlock()
-	if freed > 0 {
-		st.wakeWriter()
-	}
-	if done {
-		l.release(st)
+	if p.stream != nil && !l.arrived.add(p) {
+		l.settleDelivery()
+		l.arrived.add(p)
 	}
 }
 
@@ -294,32 +288,6 @@ func (l *loop) repeat(p *sentPacket) {
 	}
 	st.mu.Unlock()
 	l.enqueue(st)
-}
-
-// data takes the bytes of one stream.
-func (l *loop) data(id uint16, d frame.Data) error {
-	st := l.recent
-	if st != nil && st.id == id {
-		st.mu.Lock()
-	}
-	// What is not plainly within the life of the stream of the frame before
-	// takes the long way.
-	if st == nil || st.id != id || st.in.ended || d.Offset < st.in.base {
-		if st != nil && st.id == id {
-			st.mu.Unlock()
-		}
-		var err error
-		if st, err = l.stream(id, d.Offset, true); st == nil || err != nil {
-			return err
-		}
-		l.recent = st
-		st.mu.Lock()
-	}
-	grown, dropped, err := st.in.onData(d.Offset, d.Bytes, d.Fin)
-	ready := st.in.readable() > 0 || st.in.ended
-	done := st.finished()
-	st.mu.Unlock()
-	return l.took(st, grown, dropped, ready, done, err)
 }
 
 // took does the session's part after a stream has taken something in.

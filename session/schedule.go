@@ -1,6 +1,9 @@
 package session
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // Urgencies of streams, as RFC 9218 section 4.1.
 const (
@@ -128,9 +131,18 @@ func (q *schedule) current() *Stream {
 	return q.rings[bits.TrailingZeros8(q.ready)]
 }
 
-// sent records that a stream has sent a frame in its turn.
-func (q *schedule) sent(st *Stream) {
-	if st.place.turn++; st.place.turn >= maxTurn && st.place.ring != 0 {
+// turn returns how many frames a stream may send before somebody else's turn
+// comes.
+func (q *schedule) turn(st *Stream) int {
+	if st.place.next == st {
+		return math.MaxInt // alone
+	}
+	return maxTurn - st.place.turn
+}
+
+// sent records that a stream has sent n frames in its turn.
+func (q *schedule) sent(st *Stream, n int) {
+	if st.place.turn += n; st.place.turn >= maxTurn && st.place.ring != 0 {
 		st.place.turn = 0
 		q.rings[st.place.ring-1] = st.place.next
 	}

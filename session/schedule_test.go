@@ -196,7 +196,7 @@ func TestSchedule(t *testing.T) {
 			if st = q.current(); st != nil {
 				u := st.place.ring - 1
 				for range maxTurn - st.place.turn {
-					q.sent(st)
+					q.sent(st, 1)
 				}
 				lists[u] = append(lists[u][1:], st)
 			}

@@ -109,16 +109,28 @@ func (l *loop) transmit(buf []byte, size int, to netip.AddrPort) {
 // start.
 func (l *loop) begin(b *batch, t frame.Type, stream uint16) (start, payload int) {
 	start = len(b.buf)
-	b.buf = frame.AppendHeader(b.buf, frame.Header{
-		Type: t, Epoch: uint8(l.seal.epoch), Session: l.s.id, Stream: stream, Seq: l.loss.next(),
-	})
+	b.buf = l.appendHeader(b.buf, t, stream, l.loss.next())
 	return start, len(b.buf)
+}
+
+func (l *loop) appendHeader(dst []byte, t frame.Type, stream uint16, seq uint64) []byte {
+	return frame.AppendHeader(dst, frame.Header{
+		Type: t, Epoch: uint8(l.seal.epoch), Session: l.s.id, Stream: stream, Seq: seq,
+	})
 }
 
 // finishFrame seals what was appended since begin and records it as p.
 func (l *loop) finishFrame(now time.Time, b *batch, start, payload int, p sentPacket) {
-	b.buf = l.seal.key.Seal(b.buf[:payload], b.buf[payload:], b.buf[start:payload], l.loss.next())
-	p.at, p.size = now, len(b.buf)-start
+	end := len(b.buf)
+	b.buf = append(b.buf, make([]byte, stc.TagSize)...)
+	l.sealFrame(now, b, start, payload, end, p)
+}
+
+// sealFrame seals a frame in place, with its tag behind end, and records it
+// as p.
+func (l *loop) sealFrame(now time.Time, b *batch, start, payload, end int, p sentPacket) {
+	l.seal.key.Seal(b.buf[:payload], b.buf[payload:end], b.buf[start:payload], l.loss.next())
+	p.at, p.size = now, end+stc.TagSize-start
 	l.seal.bytes += int64(p.size)
 	l.seal.messages++
 	l.framesSent++
@@ -147,6 +159,7 @@ func (l *loop) settle() {
 	for i := range l.settled {
 		l.delivered(&l.settled[i])
 	}
+	l.settleDelivery()
 	clear(l.settled)
 	l.settled = l.settled[:0]
 }
@@ -165,14 +178,14 @@ func (l *loop) appendNext(now time.Time, b *batch) bool {
 		return true
 	}
 	for st := l.queue.nextDue(); st != nil; st = l.queue.nextDue() {
-		if l.appendStream(now, b, st, true) {
+		if l.appendStream(now, b, st, true) > 0 {
 			return true
 		}
 		l.queue.looked()
 	}
 	for st := l.queue.current(); st != nil; st = l.queue.current() {
-		if l.appendStream(now, b, st, false) {
-			l.queue.sent(st)
+		if n := l.appendStream(now, b, st, false); n > 0 {
+			l.queue.sent(st, n)
 			return true
 		}
 		l.queue.leave(st)
@@ -261,45 +274,90 @@ func (l *loop) appendFinal(now time.Time, b *batch) {
 	l.finishFrame(now, b, start, payload, sentPacket{controls: ctlFinal, eliciting: true})
 }
 
-// appendStream appends a frame of a stream, its records first, and reports
-// whether there was one. A stream that is due only sends what cannot wait for
+// appendStream appends frames of a stream, its records first, and returns how
+// many. A stream that is due only sends what cannot wait for
 // its turn.
-func (l *loop) appendStream(now time.Time, b *batch, st *Stream, due bool) bool {
+func (l *loop) appendStream(now time.Time, b *batch, st *Stream, due bool) int {
 	st.mu.Lock()
 	if st.out.wantsReset() || st.in.wantsStop() || st.in.credit() {
 		l.appendStreamControl(now, b, st)
 		st.mu.Unlock()
-		return true
+		return 1
 	}
 	if due && !st.out.overdue() {
 		if st.out.wantsData(^uint64(0)) {
 			l.queue.join(st)
 		}
 		st.mu.Unlock()
-		return false
+		return 0
 	}
 	credit := l.peerLimit - min(l.dataSent, l.peerLimit)
 	if !st.out.wantsData(credit) {
 		st.mu.Unlock()
-		return false
+		return 0
 	}
+	l.pieces = l.pieces[:0]
+	for most := l.room(b, st); ; {
+		p := l.appendPiece(now, b, st, credit)
+		l.pieces = append(l.pieces, p)
+		l.dataSent += p.fresh
+		credit -= p.fresh
+		if len(l.pieces) >= most || len(b.buf)-p.start != l.mtu.size || !st.out.wantsData(credit) || due && !st.out.overdue() {
+			break
+		}
+	}
+	st.mu.Unlock() // writers need not wait for the cipher
+	for i := range l.pieces {
+		p := &l.pieces[i]
+		l.sealFrame(now, b, p.start, p.payload, p.end, sentPacket{
+			stream: st, data: true, offset: p.offset, length: p.length, fin: p.fin,
+			eliciting: true, ackedTo: p.ackedTo,
+		})
+	}
+	return len(l.pieces)
+}
+
+// piece is a DATA frame in a batch, not sealed yet.
+type piece struct {
+	start, payload, end int // where in the batch
+	offset              uint64
+	length              int
+	fin                 bool
+	fresh               uint64 // session credit that it takes
+	ackedTo             uint64
+}
+
+// appendPiece appends a DATA frame and room for its tag; st.mu is held.
+func (l *loop) appendPiece(now time.Time, b *batch, st *Stream, credit uint64) piece {
 	body := l.ackBody(now)
-	start, payload := l.begin(b, frame.TypeData, st.id)
-	space := l.mtu.size - (payload - start) - stc.TagSize
-	offset, n, fin, fresh := st.out.pop(credit, func(offset uint64) int {
+	p := piece{start: len(b.buf), ackedTo: l.ackedTo(body)}
+	b.buf = l.appendHeader(b.buf, frame.TypeData, st.id, l.loss.next()+uint64(len(l.pieces)))
+	p.payload = len(b.buf)
+	space := l.mtu.size - (p.payload - p.start) - stc.TagSize
+	p.offset, p.length, p.fin, p.fresh = st.out.pop(credit, func(offset uint64) int {
 		return space - frame.DataHeaderSize(len(body), offset)
 	})
-	l.dataSent += fresh
-	b.buf = frame.AppendDataHeader(b.buf, fin, body, offset)
+	b.buf = frame.AppendDataHeader(b.buf, p.fin, body, p.offset)
 	at := len(b.buf)
-	b.buf = b.buf[:at+n]
-	st.out.buf.readAt(b.buf[at:], offset)
-	st.mu.Unlock() // writers need not wait for the cipher
-	l.finishFrame(now, b, start, payload, sentPacket{
-		stream: st, data: true, offset: offset, length: n, fin: fin,
-		eliciting: true, ackedTo: l.ackedTo(body),
-	})
-	return true
+	p.end = at + p.length
+	b.buf = b.buf[:p.end+stc.TagSize]
+	st.out.buf.readAt(b.buf[at:p.end], p.offset)
+	return p
+}
+
+// room returns how many frames of one stream may go into a batch before
+// somebody else has to be asked, at least one.
+func (l *loop) room(b *batch, st *Stream) int {
+	n := min(transport.MaxSegments-b.count, (cap(b.buf)-len(b.buf))/l.mtu.size)
+	if l.probes > 0 {
+		n = min(n, l.probes)
+	} else {
+		n = min(n, (l.cc.window()-l.loss.inFlight)/l.mtu.size)
+		if l.s.link.ordered == nil {
+			n = min(n, l.pace.datagrams(l.mtu.size))
+		}
+	}
+	return max(1, min(n, l.queue.turn(st), int(maxMessages-l.seal.messages)))
 }
 
 // appendStreamControl appends the records that a stream has pending; st.mu

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 )
 
 // Batching is how datagrams pass between a [UDP] and the kernel.
@@ -57,6 +58,9 @@ const defaultBuffer = 8 << 20
 // path segmentation fails is sent the same datagrams by the next of
 // [Batching], and so for the following minute; others are not affected.
 //
+// On Linux a socket on all addresses answers from the address that it was
+// addressed at: a peer that is heard from is sent to from there.
+//
 // Datagrams are never fragmented on Linux: one that is larger than the first
 // link's MTU, or than UDP can carry, fails with an error that wraps EMSGSIZE,
 // and the shorter last one of the same call is sent nevertheless. What routers
@@ -92,7 +96,7 @@ func (c UDPConfig) Listen(addr string) (*UDP, error) {
 		}
 		send, receive = c.Batching, c.Batching
 	}
-	u, err := open(addr, send, receive)
+	u, err := open("udp", addr, send, receive)
 	if err != nil {
 		return nil, err
 	}
@@ -102,12 +106,12 @@ func (c UDPConfig) Listen(addr string) (*UDP, error) {
 }
 
 // open opens a socket that uses what it is told to, and refuses if it cannot.
-func open(addr string, send, receive Batching) (*UDP, error) {
-	local, err := net.ResolveUDPAddr("udp", addr)
+func open(network, addr string, send, receive Batching) (*UDP, error) {
+	local, err := net.ResolveUDPAddr(network, addr)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := net.ListenUDP("udp", local)
+	conn, err := net.ListenUDP(network, local)
 	if err != nil {
 		return nil, err
 	}
@@ -144,9 +148,13 @@ func (u *UDP) Send(buf []byte, size int, to netip.AddrPort) error {
 		return fmt.Errorf("udp: batch of %d bytes in datagrams of %d", len(buf), size)
 	}
 	to = unmap(to)
-	path := u.send
-	if path == BatchSegmentation && len(buf) > size && u.peers.refuses(to) {
-		path = u.second
+	path, source := u.send, netip.Addr{}
+	if known, ok := u.peers.get(to); ok {
+		now := time.Now()
+		if path == BatchSegmentation && known.refuses(now) {
+			path = u.second
+		}
+		source = known.sourceAt(now)
 	}
 	var first error
 	refused := false
@@ -155,7 +163,7 @@ func (u *UDP) Send(buf []byte, size int, to netip.AddrPort) error {
 		if len(buf) <= size {
 			by = BatchPlain
 		}
-		n, err := u.write(by, buf, size, to)
+		n, err := u.write(by, buf, size, source, to)
 		buf = buf[n:]
 		switch {
 		case err == nil:
@@ -163,6 +171,14 @@ func (u *UDP) Send(buf []byte, size int, to netip.AddrPort) error {
 			return err
 		case by == BatchSegmentation && segmentationRefused(err):
 			path, refused = u.second, true
+		case source.IsValid() && sourceRefused(err):
+			// The address is not ours any more, and may have been the reason
+			// for the refusal, too.
+			u.peers.forgetSource(to)
+			source = netip.Addr{}
+			if refused {
+				path, refused = u.send, false
+			}
 		default:
 			if first == nil {
 				first = err
@@ -198,15 +214,25 @@ func segmentedBytes(size int) int {
 	return max(1, min(MaxSegments, maxSegmented/size)) * size
 }
 
+// arrival is what was read: n bytes in datagrams of size.
+type arrival struct {
+	n, size int
+	from    netip.AddrPort
+	at      netip.Addr // of ours, if it is to be answered from there
+}
+
 // Receive implements [Conn].
 func (u *UDP) Receive(buf []byte) (n, size int, from netip.AddrPort, err error) {
 	for {
-		n, size, from, err = u.read(buf)
+		a, err := u.read(buf)
 		switch {
-		case err == nil && n > 0:
-			return n, size, from, nil
+		case err == nil && a.n > 0:
+			if a.at.IsValid() {
+				u.peers.reached(a.from, a.at)
+			}
+			return a.n, a.size, a.from, nil
 		case err != nil && (errors.Is(err, net.ErrClosed) || !transient(err)):
-			return 0, 0, from, err
+			return 0, 0, netip.AddrPort{}, err
 		}
 		// Nothing in it, or what an ICMP message or an oversized datagram
 		// left behind on some systems; the socket itself still works.

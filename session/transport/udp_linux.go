@@ -17,7 +17,7 @@ import (
 type system struct {
 	raw      syscall.RawConn
 	family   int       // AF_INET or AF_INET6; the latter's addresses may be IPv4-mapped
-	control  []byte    // for what is received; owned by Receive's caller
+	control  []byte    // of what is received, empty if not needed; owned by Receive's caller
 	messages *incoming // nil unless received by messages; owned by Receive's caller
 }
 
@@ -47,7 +47,7 @@ func (u *UDP) configure() error {
 	if err != nil {
 		return err
 	}
-	u.system = system{raw: raw, control: make([]byte, 128)}
+	u.system = system{raw: raw, control: make([]byte, controlSize)}
 	var failed error
 	err = raw.Control(func(fd uintptr) { failed = u.setOptions(int(fd)) })
 	if err = errors.Join(err, failed); err != nil {
@@ -72,6 +72,15 @@ func (u *UDP) setOptions(fd int) (err error) {
 	if u.receive == BatchSegmentation {
 		if err := unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1); err != nil {
 			return err
+		}
+	}
+	if u.local.Addr().IsUnspecified() {
+		// At which address we are reached. On a socket of both families the
+		// second is enough; it has IPv4 addresses in their mapped form.
+		if u.system.family == unix.AF_INET {
+			_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		} else {
+			_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 		}
 	}
 	// No fragments: the search for the path's MTU must not be fooled by them.
@@ -123,9 +132,9 @@ func works(b Batching) bool {
 func arrives(b Batching) (bool, error) {
 	var ends [2]*UDP
 	for i := range ends {
-		u, err := open("127.0.0.1:0", b, b)
+		u, err := open("udp", "127.0.0.1:0", b, b)
 		if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT) {
-			u, err = open("[::1]:0", b, b)
+			u, err = open("udp", "[::1]:0", b, b)
 		}
 		if err != nil {
 			return false, err
@@ -140,7 +149,7 @@ func arrives(b Batching) (bool, error) {
 		sent[i] = byte(i)
 	}
 	for rest := sent; len(rest) > 0; {
-		n, err := from.write(b, rest, size, to.local)
+		n, err := from.write(b, rest, size, netip.Addr{}, to.local)
 		if err != nil {
 			return false, nil
 		}
@@ -160,14 +169,15 @@ func arrives(b Batching) (bool, error) {
 }
 
 // write sends the first of the datagrams in buf, or several, and returns how
-// many bytes of it have left.
-func (u *UDP) write(by Batching, buf []byte, size int, to netip.AddrPort) (int, error) {
-	switch by {
-	case BatchSegmentation:
-		buf = buf[:min(len(buf), segmentedBytes(size))]
-		return u.writeSegmented(buf, size, to)
-	case BatchMessages:
-		return u.writeMessages(buf, size, to)
+// many bytes of it have left. They leave from source, if that is valid.
+func (u *UDP) write(by Batching, buf []byte, size int, source netip.Addr, to netip.AddrPort) (int, error) {
+	switch {
+	case by == BatchSegmentation:
+		return u.writeControlled(buf[:min(len(buf), segmentedBytes(size))], size, source, to)
+	case by == BatchMessages:
+		return u.writeMessages(buf, size, source, to)
+	case source.IsValid():
+		return u.writeControlled(buf[:min(size, len(buf))], 0, source, to)
 	}
 	return u.conn.WriteToUDPAddrPort(buf[:min(size, len(buf))], to)
 }
@@ -181,12 +191,19 @@ func segmentationRefused(err error) bool {
 		errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EMSGSIZE)
 }
 
+// sourceRefused reports whether err can mean that there is no sending from an
+// address, any more, to a destination.
+func sourceRefused(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EADDRNOTAVAIL) ||
+		errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
+}
+
 // read is Receive, once.
-func (u *UDP) read(buf []byte) (n, size int, from netip.AddrPort, err error) {
+func (u *UDP) read(buf []byte) (arrival, error) {
 	if u.system.messages != nil {
 		return u.readMessages(buf)
 	}
-	return u.readJoined(buf)
+	return u.readControlled(buf)
 }
 
 func transient(err error) bool {

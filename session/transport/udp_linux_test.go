@@ -43,6 +43,10 @@ func TestUDPSegmentationRefused(t *testing.T) {
 			exchange := func() {
 				t.Helper()
 				const size = 100
+				if err := b.Send([]byte("here I am"), size, to(a)); err != nil {
+					t.Fatal(err)
+				}
+				receive(t, a, 1)
 				sent := randomBytes(70*size + 1)
 				if err := a.Send(sent, size, to(b)); err != nil {
 					t.Fatal(err)
@@ -54,25 +58,25 @@ func TestUDPSegmentationRefused(t *testing.T) {
 				}
 			}
 			exchange()
-			if a.peers.refuses(to(b)) {
+			if refuses(a.peers, to(b)) {
 				t.Fatal("segmentation is refused without reason")
 			}
 			noChecksum(t, 1, a, b)
 			for _, second := range []Batching{BatchMessages, BatchPlain} {
 				a.second = second
 				exchange()
-				if !a.peers.refuses(to(b)) || a.peers.refuses(to(c)) {
-					t.Fatalf("refuses %v, another %v", a.peers.refuses(to(b)), a.peers.refuses(to(c)))
+				if !refuses(a.peers, to(b)) || refuses(a.peers, to(c)) {
+					t.Fatalf("refuses %v, another %v", refuses(a.peers, to(b)), refuses(a.peers, to(c)))
 				}
 				exchange()
 				time.Sleep(refusalTime)
-				if a.peers.refuses(to(b)) {
+				if refuses(a.peers, to(b)) {
 					t.Fatal("segmentation is not tried again")
 				}
 			}
 			noChecksum(t, 0, a, b)
 			exchange()
-			if a.peers.refuses(to(b)) {
+			if refuses(a.peers, to(b)) {
 				t.Fatal("segmentation is refused after the reason has gone")
 			}
 		})
@@ -94,7 +98,7 @@ func TestUDPTooLarge(t *testing.T) {
 		if got := receive(t, b, 1); len(got[0].data) != 7 {
 			t.Errorf("got %d bytes, want the 7 behind the large datagram", len(got[0].data))
 		}
-		if a.peers.refuses(to(b)) {
+		if refuses(a.peers, to(b)) {
 			t.Error("segmentation is blamed for the datagram's size")
 		}
 		if err := a.Send(make([]byte, MaxBatch+1), 1000, to(b)); err == nil {
@@ -109,6 +113,139 @@ func TestUDPTooLarge(t *testing.T) {
 	})
 }
 
+// eachWildcard runs a test for every way of batching on wildcard sockets of
+// both families and of IPv4 alone, with two addresses of this host that reach
+// them.
+func eachWildcard(t *testing.T, test func(t *testing.T, u *UDP, at [2]netip.Addr)) {
+	v4 := [2]netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}
+	v6 := [2]netip.Addr{netip.IPv6Loopback()}
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && p.Addr().Is6() && p.Addr().IsGlobalUnicast() {
+			v6[1] = p.Addr()
+		}
+	}
+	for _, b := range []Batching{BatchSegmentation, BatchMessages, BatchPlain} {
+		for _, c := range []struct {
+			name, network string
+			at            [2]netip.Addr
+		}{{"dual/IPv4", "udp", v4}, {"dual/IPv6", "udp", v6}, {"IPv4", "udp4", v4}} {
+			t.Run(b.String()+"/"+c.name, func(t *testing.T) {
+				if !c.at[1].IsValid() {
+					t.Skip("this host has one IPv6 address")
+				}
+				u, err := open(c.network, ":0", b, b)
+				if err != nil {
+					t.Skip(err)
+				}
+				u.second = BatchMessages
+				defer u.Close()
+				test(t, u, c.at)
+			})
+		}
+	}
+}
+
+// Whatever address a peer dials, it gets its answers from there.
+func TestUDPAnswersFromWhereItWasReached(t *testing.T) {
+	eachWildcard(t, func(t *testing.T, u *UDP, at [2]netip.Addr) {
+		peer, err := ListenUDP(netip.AddrPortFrom(at[0], 0).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer peer.Close()
+		for _, a := range []netip.Addr{at[1], at[0], at[1]} {
+			dialled := netip.AddrPortFrom(a, u.LocalAddr().Port())
+			if err := peer.Send([]byte("oneone"), 3, dialled); err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range receive(t, u, 2) {
+				if d.data != "one" || d.from != peer.LocalAddr() {
+					t.Fatalf("got %q from %v, want it from %v", d.data, d.from, peer.LocalAddr())
+				}
+			}
+			for _, answer := range []string{"two", "twotwotw"} {
+				if err := u.Send([]byte(answer), 3, peer.LocalAddr()); err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range receive(t, peer, (len(answer)+2)/3) {
+					if d.from != dialled {
+						t.Fatalf("%q from %v, but %v was dialled", answer, d.from, dialled)
+					}
+				}
+			}
+			if refuses(u.peers, peer.LocalAddr()) {
+				t.Fatal("segmentation is refused")
+			}
+		}
+	})
+}
+
+// What comes from one peer to two addresses in one system call is two runs.
+func TestUDPReachedAtTwoAddresses(t *testing.T) {
+	eachWildcard(t, func(t *testing.T, u *UDP, at [2]netip.Addr) {
+		peer, err := ListenUDP(netip.AddrPortFrom(at[0], 0).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer peer.Close()
+		for _, a := range at {
+			if err := peer.Send([]byte("one"), 3, netip.AddrPortFrom(a, u.LocalAddr().Port())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, a := range at {
+			receive(t, u, 1)
+			if k, _ := u.peers.get(peer.LocalAddr()); k.source != a {
+				t.Fatalf("answers go from %v, want %v", k.source, a)
+			}
+		}
+	})
+}
+
+// An address that the host has lost, or by which nothing comes any more, is
+// not used for ever, and no datagram falls victim to it.
+func TestUDPSourceGone(t *testing.T) {
+	eachWildcard(t, func(t *testing.T, u *UDP, at [2]netip.Addr) {
+		synctest.Test(t, func(t *testing.T) {
+			peer, err := ListenUDP(netip.AddrPortFrom(at[0], 0).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer peer.Close()
+			exchange := func(from netip.Addr) {
+				t.Helper()
+				if err := u.Send([]byte("oneoneo"), 3, peer.LocalAddr()); err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range receive(t, peer, 3) {
+					if d.from.Addr() != from {
+						t.Fatalf("from %v, want %v", d.from, from)
+					}
+				}
+			}
+			gone := netip.MustParseAddr("192.0.2.99")
+			if at[0].Is6() {
+				gone = netip.MustParseAddr("2001:db8::99")
+			}
+			u.peers.reached(peer.LocalAddr(), gone)
+			exchange(at[0])
+			if k, _ := u.peers.get(peer.LocalAddr()); k.source.IsValid() || !k.refused.IsZero() {
+				t.Fatalf("remembered: %+v", k)
+			}
+			u.peers.reached(peer.LocalAddr(), at[1])
+			time.Sleep(sourceTime - 1)
+			exchange(at[1])
+			time.Sleep(1)
+			exchange(at[0]) // what the kernel chooses
+		})
+	})
+}
+
 func TestPeersAreBounded(t *testing.T) {
 	p := newPeers()
 	peer := func(i int) netip.AddrPort {
@@ -116,7 +253,7 @@ func TestPeersAreBounded(t *testing.T) {
 	}
 	for i := range maxPeers + 100 {
 		p.refuse(peer(i))
-		if !p.refuses(peer(i)) {
+		if !refuses(p, peer(i)) {
 			t.Fatal("a peer is forgotten at once")
 		}
 	}
@@ -135,10 +272,10 @@ func TestUDPCapabilities(t *testing.T) {
 	}
 }
 
-func TestSegmentSize(t *testing.T) {
+func TestParseControl(t *testing.T) {
 	for _, b := range [][]byte{nil, make([]byte, 15), make([]byte, 64)} {
-		if got := segmentSize(b); got != 0 {
-			t.Errorf("%d zero bytes: %d", len(b), got)
+		if got, at := parseControl(b); got != 0 || at.IsValid() {
+			t.Errorf("%d zero bytes: %d, %v", len(b), got, at)
 		}
 	}
 }

@@ -36,40 +36,44 @@ func (c *call) run(fd uintptr) bool {
 // outgoing is the memory of a sendmmsg.
 type outgoing struct {
 	call
-	name unix.RawSockaddrInet6 // or a RawSockaddrInet4
-	msgs [MaxSegments]unix.Mmsghdr
-	data [MaxSegments]unix.Iovec
+	name    unix.RawSockaddrInet6 // or a RawSockaddrInet4
+	control []byte
+	msgs    [MaxSegments]unix.Mmsghdr
+	data    [MaxSegments]unix.Iovec
 }
 
 var outgoings = sync.Pool{New: func() any {
-	o := &outgoing{call: call{trap: unix.SYS_SENDMMSG}}
+	o := &outgoing{call: call{trap: unix.SYS_SENDMMSG}, control: make([]byte, 0, controlSize)}
 	o.try = o.run
 	for i := range o.msgs {
 		h := &o.msgs[i].Hdr
 		h.Name = (*byte)(unsafe.Pointer(&o.name))
 		h.Iov = &o.data[i]
 		h.SetIovlen(1)
+		h.Control = unsafe.SliceData(o.control)
 	}
 	return o
 }}
 
 // writeMessages sends up to MaxSegments datagrams, and at least the first or
 // it fails.
-func (u *UDP) writeMessages(buf []byte, size int, to netip.AddrPort) (int, error) {
+func (u *UDP) writeMessages(buf []byte, size int, source netip.Addr, to netip.AddrPort) (int, error) {
 	o := outgoings.Get().(*outgoing)
 	defer outgoings.Put(o)
 	length, ok := encodeName(&o.name, u.system.family, to)
 	if !ok {
 		// Zones have to be looked up, and addresses of the other family
 		// explained; package net does both.
-		return u.conn.WriteToUDPAddrPort(buf[:min(size, len(buf))], to)
+		return u.write(BatchPlain, buf, size, source, to)
 	}
+	control := u.appendSource(o.control[:0], source)
 	count := 0
 	for rest := buf; len(rest) > 0 && count < MaxSegments; count++ {
 		n := min(size, len(rest))
 		o.data[count].Base = &rest[0]
 		o.data[count].SetLen(n)
 		o.msgs[count].Hdr.Namelen = length
+		o.msgs[count].Hdr.SetControllen(len(control))
 		rest = rest[n:]
 	}
 	o.call.msgs = o.msgs[:count]
@@ -103,11 +107,13 @@ type incoming struct {
 	// memory holds messageSize bytes each. The system gives real memory only
 	// for the pages that datagrams touch.
 	memory []byte
-	zone   zone
+	// control holds controlSize bytes each.
+	control []byte
+	zone    zone
 }
 
 func newIncoming() *incoming {
-	in := &incoming{call: call{trap: unix.SYS_RECVMMSG}, memory: make([]byte, receiveMessages*messageSize)}
+	in := &incoming{call: call{trap: unix.SYS_RECVMMSG}, memory: make([]byte, receiveMessages*messageSize), control: make([]byte, receiveMessages*controlSize)}
 	in.try = in.run
 	in.call.msgs = in.msgs[:]
 	for i := range in.msgs {
@@ -117,51 +123,57 @@ func newIncoming() *incoming {
 		h.Name = (*byte)(unsafe.Pointer(&in.names[i]))
 		h.Iov = &in.data[i]
 		h.SetIovlen(1)
+		h.Control = &in.control[i*controlSize]
 	}
 	return in
 }
 
-// readMessages returns the next datagrams of one sender, out of the last
-// recvmmsg as long as there are any.
-func (u *UDP) readMessages(buf []byte) (n, size int, from netip.AddrPort, err error) {
+// readMessages returns the next datagrams of one sender to one address, out of
+// the last recvmmsg as long as there are any.
+func (u *UDP) readMessages(buf []byte) (a arrival, err error) {
 	in := u.system.messages
 	if in.next >= in.n {
 		if err := in.fill(u); err != nil {
-			return 0, 0, from, err
+			return a, err
 		}
 	}
 	first := in.next
-	from = in.zone.decodeName(&in.names[first])
+	a.from = in.zone.decodeName(&in.names[first])
+	a.at = in.reachedAt(first)
 	for ; in.next < in.n; in.next++ {
 		m := &in.msgs[in.next]
 		length := int(m.Len)
 		if length == 0 || m.Hdr.Flags&unix.MSG_TRUNC != 0 {
 			if in.next == first {
 				in.next++
-				return 0, 0, from, nil
 			}
 			break
 		}
-		switch {
-		case in.next == first:
-			size = length
-		case in.names[in.next] != in.names[first], length > size, n+length > len(buf):
-			return n, size, from, nil
+		if in.next == first {
+			a.size = length
+		} else if in.names[in.next] != in.names[first] || in.reachedAt(in.next) != a.at || length > a.size || a.n+length > len(buf) {
+			break
 		}
 		start := in.next * messageSize
-		n += copy(buf[n:], in.memory[start:start+length])
-		if length < size {
+		a.n += copy(buf[a.n:], in.memory[start:start+length])
+		if length < a.size {
 			in.next++
 			break
 		}
 	}
-	return n, size, from, nil
+	return a, nil
+}
+
+func (in *incoming) reachedAt(i int) netip.Addr {
+	_, at := parseControl(in.control[i*controlSize:][:in.msgs[i].Hdr.Controllen])
+	return at
 }
 
 // fill waits for datagrams.
 func (in *incoming) fill(u *UDP) error {
 	for i := range in.msgs {
 		in.msgs[i].Hdr.Namelen = unix.SizeofSockaddrInet6
+		in.msgs[i].Hdr.SetControllen(controlSize)
 	}
 	in.next, in.n = 0, 0
 	if err := u.system.raw.Read(in.try); err != nil {

@@ -18,16 +18,18 @@ func (u *UDP) configure() error { return nil }
 // granted leaves b as it is: what was accepted is what there is.
 func granted(*net.UDPConn, *Buffers) {}
 
-func (u *UDP) write(_ Batching, buf []byte, size int, to netip.AddrPort) (int, error) {
+func (u *UDP) write(_ Batching, buf []byte, size int, _ netip.Addr, to netip.AddrPort) (int, error) {
 	return u.conn.WriteToUDPAddrPort(buf[:min(size, len(buf))], to)
 }
 
-func (u *UDP) read(buf []byte) (n, size int, from netip.AddrPort, err error) {
-	n, from, err = u.conn.ReadFromUDPAddrPort(buf)
-	return n, n, unmap(from), err
+func (u *UDP) read(buf []byte) (arrival, error) {
+	n, from, err := u.conn.ReadFromUDPAddrPort(buf)
+	return arrival{n: n, size: n, from: unmap(from)}, err
 }
 
 func segmentationRefused(error) bool { return false }
+
+func sourceRefused(error) bool { return false }
 
 // transient accepts every error of the socket but its closing: on Windows a
 // receive fails with what an earlier send met (WSAECONNRESET, WSAENETRESET)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // eachUDP runs a test for every way of batching that the system has and on
@@ -72,6 +73,12 @@ func receive(t testing.TB, u *UDP, count int) []datagram {
 	return out
 }
 
+// refuses reports whether segmentation counts as refused by a peer.
+func refuses(p *peers, peer netip.AddrPort) bool {
+	k, _ := p.get(peer)
+	return k.refuses(time.Now())
+}
+
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -104,7 +111,7 @@ func TestUDPDelivers(t *testing.T) {
 				}
 			}
 		}
-		if a.peers.refuses(to(b)) {
+		if refuses(a.peers, to(b)) {
 			t.Error("the kernel refused what should have been segmented otherwise")
 		}
 	})

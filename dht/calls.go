@@ -150,7 +150,7 @@ func padding(k kind, size int) int {
 // answered takes an answer. It reports whether it belonged to a call.
 func (c *calls) answered(now time.Time, from stc.PublicKey, addr netip.AddrPort, m *message) bool {
 	k := c.byTx[m.tx]
-	if k == nil || k.to.Key != from || k.to.Addr != addr {
+	if k == nil || k.to.Key != from || !sameAddr(k.to.Addr, addr) {
 		return false
 	}
 	if m.kind != kindChallenge && m.kind != k.request.kind|kindAnswer {

@@ -25,7 +25,7 @@ type Config struct {
 	// Keyring holds the network's shared seed.
 	Keyring *stc.Keyring
 	// Send sends one datagram of at most MaxDatagram bytes, a whole frame of
-	// type DHT. It must not keep it, nor call methods of the DHT other than
+	// type DHT, over UDP or, if LinkPeer knows the address, over that link. It must not keep it, nor call methods of the DHT other than
 	// HandleDatagram. It is called by one goroutine at a time, which handles
 	// nothing else meanwhile. An error counts as a lost datagram.
 	Send func(datagram []byte, to netip.AddrPort) error
@@ -33,6 +33,10 @@ type Config struct {
 	// Sealer replaces the sealing by Identity and Keyring, for simulations of
 	// very many nodes. Keyring may be nil then.
 	Sealer Sealer
+
+	// WebSocket is the TCP port where this node takes WebSocket connections,
+	// which others are told with what it provides. Default none.
+	WebSocket uint16
 
 	// ClientOnly is for nodes that others cannot call: they ask and publish,
 	// but serve nothing and stay out of everybody's table.

@@ -3,17 +3,22 @@ package dht
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/seigr/sttnode/stc"
 )
 
-// Contact is a node and where it is reached over UDP. ID is always
-// Key.NodeID(). A Contact is a plain value; a node that is known at two
-// addresses is two Contacts with one ID.
+// Contact is a node and where it is reached: over UDP, or over a link, see
+// [LinkAddr]. ID is always Key.NodeID(). A Contact is a plain value; a node that
+// is known at two addresses is two Contacts with one ID.
 type Contact struct {
 	ID   stc.Hash
 	Key  stc.PublicKey
 	Addr netip.AddrPort
+	// WebSocket is, of a provider, the TCP port at the IP of Addr where it also
+	// takes WebSocket connections; 0 if it takes none. One that is reached in
+	// no other way has port 0 in Addr.
+	WebSocket uint16
 }
 
 // NewContact returns the contact of the node that owns key at addr.
@@ -33,16 +38,64 @@ func (c Contact) check() error {
 }
 
 // normalAddr writes an IPv4 address that came in IPv6 clothes as IPv4, so that
-// one address has one form.
+// one address has one form. The address of a link stays as it is.
 func normalAddr(a netip.AddrPort) netip.AddrPort {
+	if linked(a) {
+		return a
+	}
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // usableAddr reports whether one node can be sent to at a.
 func usableAddr(a netip.AddrPort) bool {
-	ip := a.Addr()
-	return a.IsValid() && a.Port() != 0 && !ip.Is4In6() && !ip.IsUnspecified() && !ip.IsMulticast() &&
+	return linked(a) || a.Port() != 0 && usableIP(a.Addr())
+}
+
+func usableIP(ip netip.Addr) bool {
+	return ip.IsValid() && !ip.Is4In6() && !ip.IsUnspecified() && !ip.IsMulticast() &&
 		ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// linkZone begins the zone of a link's address. No interface's name holds a
+// colon.
+const linkZone = "link:"
+
+// LinkAddr returns the address of a node that is reached over a link: a
+// connection that carries datagrams between us and this node alone, whose ID it
+// has proven. remote is the other end of the connection as the socket names it,
+// or invalid if that is not known. The address means something to this process
+// only, which is what its zone says: Config.Send gets it back for [LinkPeer],
+// and nobody is told about it.
+func LinkAddr(peer stc.Hash, remote netip.AddrPort) netip.AddrPort {
+	if !remote.IsValid() {
+		remote = unknownRemote
+	}
+	ip := netip.AddrFrom16(remote.Addr().As16()).WithZone(linkZone + peer.String())
+	return netip.AddrPortFrom(ip, remote.Port())
+}
+
+// unknownRemote is the other end of a link through a proxy: an address on the
+// internet as far as [relayable] is concerned, that nobody has (RFC 6666).
+var unknownRemote = netip.MustParseAddrPort("[100::1]:9")
+
+// LinkPeer returns the node that an address of [LinkAddr] belongs to; ok is
+// false for any other address.
+func LinkPeer(a netip.AddrPort) (peer stc.Hash, ok bool) {
+	id, ok := strings.CutPrefix(a.Addr().Zone(), linkZone)
+	if !ok {
+		return peer, false
+	}
+	peer, err := stc.ParseHash(id)
+	return peer, err == nil
+}
+
+// linked reports whether a is the address of a link.
+func linked(a netip.AddrPort) bool { return strings.HasPrefix(a.Addr().Zone(), linkZone) }
+
+// sameAddr reports whether two addresses lead to the same place. A link is the
+// same whichever connection it runs over.
+func sameAddr(a, b netip.AddrPort) bool {
+	return a == b || linked(a) && a.Addr().Zone() == b.Addr().Zone()
 }
 
 // Scopes of addresses, from the narrowest.
@@ -57,6 +110,7 @@ const (
 var sharedAddressSpace = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
 
 func scopeOf(ip netip.Addr) scope {
+	ip = ip.WithZone("").Unmap()
 	switch {
 	case ip.IsLoopback():
 		return scopeLoopback
@@ -81,7 +135,7 @@ func relayable(a, other netip.AddrPort) bool {
 // table and of answers: the /24 of an IPv4 address, the /48 of an IPv6 one.
 // ok is false for private and loopback addresses, which have no limit.
 func subnetOf(a netip.AddrPort) (subnet netip.Prefix, ok bool) {
-	ip := a.Addr().WithZone("")
+	ip := a.Addr().WithZone("").Unmap() // of a link, too
 	if scopeOf(ip) != scopePublic {
 		return netip.Prefix{}, false
 	}

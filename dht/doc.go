@@ -13,6 +13,7 @@
 //	  ├ table      the nodes we know                 table.go, table_query.go, tablefile.go
 //	  ├ peers      who was heard of lately           peers.go
 //	  ├ records    what others provide               records.go
+//	  ├ errands    searches for those behind a link  errand.go
 //	  └ gate, cookies, codec                         gate.go, cookie.go, message.go
 //
 // Nothing below DHT knows a goroutine, a clock or a socket: time and datagrams
@@ -42,7 +43,7 @@
 //	0x01 PING             nothing
 //	0x02 FIND_NODE        target(32)
 //	0x03 FIND_PROVIDERS   key(32)
-//	0x04 ADD_PROVIDER     ttl in seconds(4) count(1) count × key(32)       ttl 0 withdraws; count ≤ 32
+//	0x04 ADD_PROVIDER     ttl in seconds(4) WebSocket port(2) count(1) count × key(32)       ttl 0 withdraws; count ≤ 32
 //
 //	0x80 CHALLENGE        nothing
 //	0x81 PING             nothing
@@ -50,9 +51,10 @@
 //	0x83 FIND_PROVIDERS   count(1) count × provider, count(1) count × node
 //	0x84 ADD_PROVIDER     bits(4)                                          bit i: key i is done
 //
-// A node or provider is family(1), 4 or 6; address (4 or 16); port(2);
-// public key(32). The address of a provider is the one that its ADD_PROVIDER
-// came from. Behind the body of a request any number of zero bytes may follow.
+// A node is family(1), 4 or 6; address (4 or 16); port(2); public key(32). A
+// provider is a node and a WebSocket port(2), 0 for none; its address is the one
+// that its ADD_PROVIDER came from. If that came over a link, the port is 0 and
+// the WebSocket port is not. Behind the body of a request any number of zero bytes may follow.
 //
 // # Proof of address
 //
@@ -65,4 +67,13 @@
 // answered with a list cut to that, any other with CHALLENGE, which grants a
 // cookie, and is then repeated. The first request to a node is padded, so
 // that getting to know it costs no round trip.
+//
+// # Links
+//
+// Where datagrams do not get through, the same frames travel over a link: a
+// connection between two nodes that belongs to whoever runs the DHT, see
+// [LinkAddr]. A link has proven both ends' IDs and cannot be somebody else's, so
+// it needs no cookie. Who asks over one is not taken into the table: nobody else
+// could call it there. It may reach nobody but us, so we search for providers on
+// its behalf.
 package dht

@@ -40,6 +40,7 @@ type machine struct {
 	records   *records
 	calls     *calls
 	publisher *publisher
+	errands   *errands
 	upkeep    upkeep
 	searches  []*search // under way, in the order in which they began
 	callers   int       // searches among them that a caller of DHT waits for
@@ -103,6 +104,7 @@ func newMachine(cfg Config, now time.Time) (*machine, error) {
 		byTx: make(map[uint64]*call),
 	}
 	m.publisher = newPublisher(m)
+	m.errands = newErrands(m)
 	m.upkeep = newUpkeep(m, now)
 	return m, nil
 }
@@ -149,6 +151,9 @@ func (m *machine) receive(now time.Time, datagram []byte, from netip.AddrPort) {
 		string(datagram[:len(m.header)]) != string(m.header) {
 		m.drop(DropMalformed)
 		return
+	}
+	if linked(from) {
+		m.gate.proven(from)
 	}
 	ticket, ok := m.gate.admit(now, from)
 	if !ok {

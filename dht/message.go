@@ -22,8 +22,9 @@ const (
 	minMessage      = 1 + 1 + 1 + 8 // version, kind, flags, transaction
 	cookieSize      = 16
 
-	contactSize4 = 1 + 4 + 2 + stc.PublicKeySize
-	contactSize6 = 1 + 16 + 2 + stc.PublicKeySize
+	contactSize4  = 1 + 4 + 2 + stc.PublicKeySize
+	contactSize6  = 1 + 16 + 2 + stc.PublicKeySize
+	webSocketSize = 2
 
 	// maxKeys is the most keys in an ADD_PROVIDER. The bits of one uint32 say
 	// in the answer which of them were stored.
@@ -94,10 +95,11 @@ type message struct {
 	proof    cookie
 	grant    cookie
 
-	target stc.Hash   // FIND_NODE, FIND_PROVIDERS
-	ttl    uint32     // ADD_PROVIDER: seconds; 0 withdraws
-	keys   []stc.Hash // ADD_PROVIDER: 1 to maxKeys
-	stored uint32     // answer of ADD_PROVIDER: bit i for key i
+	target    stc.Hash   // FIND_NODE, FIND_PROVIDERS
+	ttl       uint32     // ADD_PROVIDER: seconds; 0 withdraws
+	webSocket uint16     // ADD_PROVIDER: as Contact.WebSocket
+	keys      []stc.Hash // ADD_PROVIDER: 1 to maxKeys
+	stored    uint32     // answer of ADD_PROVIDER: bit i for key i
 
 	providers []Contact // answer of FIND_PROVIDERS
 	nodes     []Contact // answers of FIND_NODE and FIND_PROVIDERS
@@ -118,13 +120,13 @@ func (m *message) size() int {
 	case kindFindNode, kindFindProviders:
 		n += stc.HashSize
 	case kindAddProvider:
-		n += 4 + 1 + len(m.keys)*stc.HashSize
+		n += 4 + webSocketSize + 1 + len(m.keys)*stc.HashSize
 	case kindAddProvider | kindAnswer:
 		n += 4
 	case kindFindNode | kindAnswer:
-		n += 1 + contactsSize(m.nodes)
+		n += 1 + listSize(m.nodes, nodeSize)
 	case kindFindProviders | kindAnswer:
-		n += 1 + contactsSize(m.providers) + 1 + contactsSize(m.nodes)
+		n += 1 + listSize(m.providers, providerSize) + 1 + listSize(m.nodes, nodeSize)
 	}
 	return n
 }
@@ -158,6 +160,7 @@ func (m *message) append(dst []byte) []byte {
 		dst = append(dst, m.target[:]...)
 	case kindAddProvider:
 		dst = binary.BigEndian.AppendUint32(dst, m.ttl)
+		dst = binary.BigEndian.AppendUint16(dst, m.webSocket)
 		dst = append(dst, byte(len(m.keys)))
 		for i := range m.keys {
 			dst = append(dst, m.keys[i][:]...)
@@ -167,7 +170,10 @@ func (m *message) append(dst []byte) []byte {
 	case kindFindNode | kindAnswer:
 		dst = appendContacts(dst, m.nodes)
 	case kindFindProviders | kindAnswer:
-		dst = appendContacts(dst, m.providers)
+		dst = append(dst, byte(len(m.providers)))
+		for _, p := range m.providers {
+			dst = binary.BigEndian.AppendUint16(appendContact(dst, p), p.WebSocket)
+		}
 		dst = appendContacts(dst, m.nodes)
 	}
 	for range m.pad {
@@ -205,6 +211,7 @@ func decodeMessage(b []byte) (message, error) {
 		m.target = stc.Hash(r.take(stc.HashSize))
 	case kindAddProvider:
 		m.ttl = binary.BigEndian.Uint32(r.take(4))
+		m.webSocket = binary.BigEndian.Uint16(r.take(webSocketSize))
 		n := int(r.take(1)[0])
 		if n == 0 || n > maxKeys || n*stc.HashSize > len(r.b) {
 			return message{}, fmt.Errorf("%d keys in %d bytes: %w", n, len(r.b), errMalformed)
@@ -216,10 +223,10 @@ func decodeMessage(b []byte) (message, error) {
 	case kindAddProvider | kindAnswer:
 		m.stored = binary.BigEndian.Uint32(r.take(4))
 	case kindFindNode | kindAnswer:
-		m.nodes = r.contacts()
+		m.nodes = r.contacts(nodeSize, r.node)
 	case kindFindProviders | kindAnswer:
-		m.providers = r.contacts()
-		m.nodes = r.contacts()
+		m.providers = r.contacts(providerSize, r.provider)
+		m.nodes = r.contacts(nodeSize, r.node)
 	default:
 		return message{}, fmt.Errorf("%v: %w", m.kind, errMalformed)
 	}
@@ -246,19 +253,25 @@ func contactSize(addr netip.AddrPort) int {
 	return contactSize6
 }
 
-func contactsSize(cs []Contact) int {
+// nodeSize and providerSize return the length of the encoding in a list of
+// nodes, and in one of providers, of what is contact bytes long otherwise.
+func nodeSize(contact int) int     { return contact }
+func providerSize(contact int) int { return contact + webSocketSize }
+
+// listSize returns the length of a list without the byte of the count.
+func listSize(cs []Contact, size func(int) int) int {
 	n := 0
 	for i := range cs {
-		n += contactSize(cs[i].Addr)
+		n += size(contactSize(cs[i].Addr))
 	}
 	return n
 }
 
-// fitting returns the longest prefix of cs whose contacts take at most space
+// fitting returns the longest prefix of cs that as a list takes at most space
 // bytes, without the byte of the count.
-func fitting(cs []Contact, space int) []Contact {
+func fitting(cs []Contact, space int, size func(int) int) []Contact {
 	for i := range cs {
-		if space -= contactSize(cs[i].Addr); space < 0 || i == 0xFF {
+		if space -= size(contactSize(cs[i].Addr)); space < 0 || i == 0xFF {
 			return cs[:i]
 		}
 	}
@@ -310,18 +323,20 @@ func (r *reader) cookie() cookie {
 	return c
 }
 
-func (r *reader) contacts() []Contact {
+// contacts reads a list, each member of which is read by one and takes at least
+// as many bytes as size says.
+func (r *reader) contacts(size func(int) int, one func() (Contact, bool)) []Contact {
 	n := int(r.take(1)[0])
 	if n == 0 {
 		return nil
 	}
-	if n*contactSize4 > len(r.b) {
+	if n*size(contactSize4) > len(r.b) {
 		r.bad = true
 		return nil
 	}
 	cs := make([]Contact, 0, n)
 	for range n {
-		c, ok := r.contact()
+		c, ok := one()
 		if !ok {
 			r.bad = true
 			return nil
@@ -331,8 +346,22 @@ func (r *reader) contacts() []Contact {
 	return cs
 }
 
-// contact reads a contact. Whether its key is a point of the curve is left to
-// whoever seals something to it: that check costs 100 times more than the rest.
+// node reads a node.
+func (r *reader) node() (Contact, bool) {
+	c, ok := r.contact()
+	return c, ok && c.Addr.Port() != 0
+}
+
+// provider reads a provider, which may be there for WebSocket only.
+func (r *reader) provider() (Contact, bool) {
+	c, ok := r.contact()
+	c.WebSocket = binary.BigEndian.Uint16(r.take(webSocketSize))
+	return c, ok && !r.bad && (c.Addr.Port() != 0 || c.WebSocket != 0)
+}
+
+// contact reads what is common to both. Whether the key is a point of the curve
+// is left to whoever seals something to it: that check costs 100 times more
+// than the rest.
 func (r *reader) contact() (Contact, bool) {
 	var ip netip.Addr
 	switch r.take(1)[0] {
@@ -345,7 +374,7 @@ func (r *reader) contact() (Contact, bool) {
 	}
 	addr := netip.AddrPortFrom(ip, binary.BigEndian.Uint16(r.take(2)))
 	key := stc.PublicKey(r.take(stc.PublicKeySize))
-	if r.bad || !usableAddr(addr) || key.IsZero() || key[stc.PublicKeySize-1]&0x80 != 0 {
+	if r.bad || !usableIP(ip) || key.IsZero() || key[stc.PublicKeySize-1]&0x80 != 0 {
 		return Contact{}, false
 	}
 	return Contact{ID: key.NodeID(), Key: key, Addr: addr}, true

@@ -30,6 +30,8 @@ func TestMessageBytes(t *testing.T) {
 	aa, bb, t11 := strings.Repeat("aa", 16), strings.Repeat("bb", 16), strings.Repeat("11", 32)
 	key22, key33 := strings.Repeat("22", 32), strings.Repeat("33", 32)
 	four, six := contactOf(0x22, "10.1.2.3:4700"), contactOf(0x33, "[2001:db8::1]:4701")
+	onlyWebSocket := contactOf(0x22, "10.1.2.4:0")
+	onlyWebSocket.WebSocket = 4780
 	four22, six33 := "04"+"0a010203"+"125c"+key22, "06"+"20010db8000000000000000000000001"+"125d"+key33
 	for _, test := range []struct {
 		m    message
@@ -41,11 +43,12 @@ func TestMessageBytes(t *testing.T) {
 		{message{kind: kindPing | kindAnswer, grant: grant}, "018104" + tx + bb},
 		{message{kind: kindFindNode, proof: proof, target: target}, "010202" + tx + aa + t11},
 		{message{kind: kindFindProviders, target: target}, "010300" + tx + t11},
-		{message{kind: kindAddProvider, ttl: 172800, keys: []stc.Hash{target, target}}, "010400" + tx + "0002a300" + "02" + t11 + t11},
+		{message{kind: kindAddProvider, ttl: 172800, keys: []stc.Hash{target, target}}, "010400" + tx + "0002a300" + "0000" + "02" + t11 + t11},
+		{message{kind: kindAddProvider, ttl: 1, webSocket: 4780, keys: []stc.Hash{target}}, "010400" + tx + "00000001" + "12ac" + "01" + t11},
 		{message{kind: kindChallenge, grant: grant}, "018004" + tx + bb},
 		{message{kind: kindFindNode | kindAnswer, nodes: []Contact{four, six}}, "018200" + tx + "02" + four22 + six33},
-		{message{kind: kindFindProviders | kindAnswer, provides: true, providers: []Contact{six}, nodes: []Contact{four}},
-			"018308" + tx + "01" + six33 + "01" + four22},
+		{message{kind: kindFindProviders | kindAnswer, provides: true, providers: []Contact{six, onlyWebSocket}, nodes: []Contact{four}},
+			"018308" + tx + "02" + six33 + "0000" + "04" + "0a010204" + "0000" + key22 + "12ac" + "01" + four22},
 		{message{kind: kindAddProvider | kindAnswer, stored: 5}, "018400" + tx + "00000005"},
 	} {
 		test.m.tx = 0x0102030405060708
@@ -105,9 +108,9 @@ func TestDecodeRefuses(t *testing.T) {
 		"zero grant":                 "010104" + tx + zero16,
 		"target cut":                 "010200" + tx + t11[:62],
 		"padding not zero":           "010200" + tx + t11 + "0001",
-		"no keys":                    "010400" + tx + "00000001" + "00",
-		"33 keys":                    "010400" + tx + "00000001" + "21" + strings.Repeat(t11, 33),
-		"keys cut":                   "010400" + tx + "00000001" + "02" + t11,
+		"no keys":                    "010400" + tx + "00000001" + "0000" + "00",
+		"33 keys":                    "010400" + tx + "00000001" + "0000" + "21" + strings.Repeat(t11, 33),
+		"keys cut":                   "010400" + tx + "00000001" + "0000" + "02" + t11,
 		"ttl cut":                    "010400" + tx + "0000",
 		"bits cut":                   "018400" + tx + "0000",
 		"answer padded":              "018100" + tx + "00",
@@ -116,6 +119,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"node cut":                   "018200" + tx + "01" + node[:len(node)-2],
 		"more nodes than counted":    "018200" + tx + "01" + node + node,
 		"second list missing":        "018300" + tx + "01" + node,
+		"provider of no port":        "018300" + tx + "01" + "040a010203" + "0000" + node[14:] + "0000" + "00",
 		"family 5":                   "018200" + tx + "01" + "05" + node[2:],
 		"port 0":                     "018200" + tx + "01" + "040a010203" + "0000" + node[14:],
 		"unspecified address":        "018200" + tx + "01" + "0400000000" + node[10:],
@@ -138,7 +142,7 @@ func TestDecodeRefuses(t *testing.T) {
 func TestFitting(t *testing.T) {
 	cs := []Contact{contactOf(1, "10.0.0.1:1"), contactOf(2, "[fd00::1]:1"), contactOf(3, "10.0.0.3:1")}
 	for _, test := range []struct{ space, want int }{{-5, 0}, {0, 0}, {38, 0}, {39, 1}, {89, 1}, {90, 2}, {128, 2}, {129, 3}, {500, 3}} {
-		if got := len(fitting(cs, test.space)); got != test.want {
+		if got := len(fitting(cs, test.space, nodeSize)); got != test.want {
 			t.Errorf("%d fit into %d bytes, want %d", got, test.space, test.want)
 		}
 	}
@@ -170,12 +174,16 @@ func TestMessageRoundTrip(t *testing.T) {
 			m.target = anyHash.Draw(t, "target")
 		case kindAddProvider:
 			m.ttl = rapid.Uint32().Draw(t, "ttl")
+			m.webSocket = rapid.Uint16().Draw(t, "ws")
 			m.keys = rapid.SliceOfN(anyHash, 1, maxKeys).Draw(t, "keys")
 		case kindAddProvider | kindAnswer:
 			m.stored = rapid.Uint32().Draw(t, "stored")
 		case kindFindProviders | kindAnswer:
 			m.provides = rapid.Bool().Draw(t, "provides")
 			m.providers = rapid.SliceOfN(anyContact, 0, 10).Draw(t, "providers")
+			for i := range m.providers {
+				m.providers[i].WebSocket = rapid.Uint16().Draw(t, "ws")
+			}
 			m.nodes = rapid.SliceOfN(anyContact, 0, 10).Draw(t, "nodes")
 		case kindFindNode | kindAnswer:
 			m.nodes = rapid.SliceOfN(anyContact, 0, 20).Draw(t, "nodes")
@@ -223,9 +231,14 @@ func FuzzDecodeMessage(f *testing.F) {
 		if m.size() != len(b) {
 			t.Errorf("size() = %d of %d bytes", m.size(), len(b))
 		}
-		for _, c := range append(m.nodes, m.providers...) {
+		for _, c := range m.nodes {
 			if c.check() != nil {
-				t.Errorf("contact %+v", c)
+				t.Errorf("node %+v", c)
+			}
+		}
+		for _, c := range m.providers {
+			if c.check() != nil && (c.WebSocket == 0 || !usableIP(c.Addr.Addr())) {
+				t.Errorf("provider %+v", c)
 			}
 		}
 	})

@@ -54,7 +54,7 @@ func (p *publisher) send(now time.Time, b batch) {
 		return // all taken back meanwhile
 	}
 	over := false
-	request := message{kind: kindAddProvider, ttl: b.ttl, keys: b.keys}
+	request := message{kind: kindAddProvider, ttl: b.ttl, webSocket: p.m.cfg.WebSocket, keys: b.keys}
 	p.m.calls.call(now, b.to, request, callOptions{insist: true}, func(_ time.Time, r report) {
 		if over || r.outcome == callStalled {
 			return
@@ -95,7 +95,7 @@ func (run *publishRun) store(now time.Time, r searchResult) {
 	run.open = len(r.closest)
 	for _, c := range r.closest {
 		run.asked = append(run.asked, c)
-		request := message{kind: kindAddProvider, ttl: run.p.ttl(), keys: []stc.Hash{run.k.key}}
+		request := message{kind: kindAddProvider, ttl: run.p.ttl(), webSocket: run.p.m.cfg.WebSocket, keys: []stc.Hash{run.k.key}}
 		counted := false
 		run.p.m.calls.call(now, c, request, callOptions{insist: true}, func(now time.Time, r report) {
 			if r.outcome == callStalled {

@@ -143,12 +143,25 @@ func (r *records) get(rng *rand.Rand, now time.Time, key stc.Hash, n int, asker 
 	r.prune(now, k)
 	found := make([]Contact, 0, len(k.list))
 	for i := range k.list {
-		if p := k.list[i].provider; !asker.IsValid() || relayable(p.Addr, asker) {
-			found = append(found, p)
+		p := k.list[i].provider
+		if asker.IsValid() {
+			if p = told(p); !relayable(p.Addr, asker) {
+				continue
+			}
 		}
+		found = append(found, p)
 	}
 	rng.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
 	return found[:min(n, len(found))]
+}
+
+// told returns a provider as others are told of it: one that has come over a
+// link at its IP alone, where it must take WebSocket.
+func told(p Contact) Contact {
+	if linked(p.Addr) && p.WebSocket != 0 {
+		p.Addr = netip.AddrPortFrom(p.Addr.Addr().WithZone("").Unmap(), 0)
+	}
+	return p
 }
 
 // expire forgets all records whose time has come. Those are never handed out

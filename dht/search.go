@@ -26,8 +26,9 @@ type search struct {
 
 // providerAt: a provider is reported at each address once.
 type providerAt struct {
-	id   stc.Hash
-	addr netip.AddrPort
+	id        stc.Hash
+	addr      netip.AddrPort
+	webSocket uint16
 }
 
 // maxProviderAddrs is how many addresses of one provider are reported.
@@ -124,7 +125,7 @@ func (s *search) report(now time.Time, from Contact, r report) {
 // found reports providers that were not reported before.
 func (s *search) found(providers []Contact) {
 	for _, p := range providers {
-		at := providerAt{p.ID, p.Addr}
+		at := providerAt{p.ID, p.Addr, p.WebSocket}
 		if _, known := s.seen[at]; known || p.ID == s.m.id || len(s.seen) >= s.m.cfg.MaxProviders {
 			continue
 		}

@@ -23,6 +23,9 @@ func (m *machine) serve(now time.Time, from Contact, req *message, size int) {
 	answer := message{kind: req.kind | kindAnswer, tx: req.tx}
 	limit := maxMessage
 	validity := m.cookies.check(now, req.proof, from.Key, from.Addr)
+	if linked(from.Addr) {
+		validity = cookieFresh // it cannot be somebody else's
+	}
 	if validity == cookieInvalid {
 		limit = size - sealOverhead
 		switch {
@@ -35,9 +38,10 @@ func (m *machine) serve(now time.Time, from Contact, req *message, size int) {
 	} else {
 		m.gate.proven(from.Addr)
 		m.peers.granted(now, from, req.grant)
-		if req.client {
+		switch {
+		case req.client:
 			m.retired(from)
-		} else {
+		case !linked(from.Addr): // nobody else could call it there
 			m.met(now, from, false)
 		}
 	}
@@ -99,7 +103,7 @@ func (m *machine) nodesFor(req *message, from Contact, space int) []Contact {
 	closest := m.table.closest(nil, req.target, 2*m.cfg.K, func(e *entry) bool {
 		return shareable(e) && e.ID != from.ID && relayable(e.Addr, from.Addr)
 	})
-	return fitting(diverseContacts(closest, m.cfg.K, m.answerPerSubnet()), space)
+	return fitting(diverseContacts(closest, m.cfg.K, m.answerPerSubnet()), space, nodeSize)
 }
 
 // answerPerSubnet is how many nodes of one /24 or /48 an answer or the result
@@ -116,16 +120,20 @@ func (m *machine) answerPerSubnet() int {
 func (m *machine) findProviders(now time.Time, answer, req *message, from Contact, limit int) {
 	answer.provides = m.publisher.provides(req.target)
 	space := limit - answer.size()
-	providers := m.records.get(m.rng, now, req.target, maxMessage/contactSize4, from.Addr)
-	first := fitting(providers, space/2)
-	answer.nodes = m.nodesFor(req, from, space-contactsSize(first))
-	answer.providers = fitting(providers, space-contactsSize(answer.nodes))
+	providers := m.records.get(m.rng, now, req.target, maxMessage/providerSize(contactSize4), from.Addr)
+	if linked(from.Addr) {
+		providers = m.errands.extend(now, req.target, from, providers)
+	}
+	first := fitting(providers, space/2, providerSize)
+	answer.nodes = m.nodesFor(req, from, space-listSize(first, providerSize))
+	answer.providers = fitting(providers, space-listSize(answer.nodes, nodeSize), providerSize)
 }
 
 // store stores or withdraws the records of an ADD_PROVIDER, and returns the
 // bits of the keys for which that was done.
 func (m *machine) store(now time.Time, from Contact, req *message) uint32 {
 	var stored uint32
+	from.WebSocket = req.webSocket
 	for i, key := range req.keys {
 		if req.ttl == 0 {
 			m.records.remove(key, from.ID) // gone is what was asked for, also if it never was here

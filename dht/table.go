@@ -159,6 +159,9 @@ func (t *table) heard(now time.Time, c Contact, answered bool) (p placement, fir
 		return placedNowhere, false
 	}
 	if e := t.byID[c.ID]; e != nil {
+		if linked(c.Addr) && !linked(e.Addr) && e.failures == 0 {
+			return placedKnown, false // datagrams do, which need no connection
+		}
 		if e.Addr != c.Addr && !t.move(e, c.Addr) {
 			return placedNowhere, false
 		}

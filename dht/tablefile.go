@@ -64,7 +64,7 @@ func unmarshalTable(b []byte) ([]entry, rtt, error) {
 	}
 	entries := make([]entry, 0, count)
 	for range count {
-		c, ok := r.contact()
+		c, ok := r.node()
 		e := entry{Contact: c, added: r.time(), heard: r.time()}
 		if !ok || r.bad || e.added.Unix() < 0 || e.heard.Unix() < 0 {
 			return nil, rtt{}, fmt.Errorf("%w: entry %d", ErrBadTable, len(entries))

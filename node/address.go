@@ -2,66 +2,126 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 
 	"github.com/seigr/sttnode/stc"
 )
 
-// Address is where a node is said to be reached over UDP: the form
-// [nodeid@]host:port that people write.
+// Address is where a node is said to be reached: over UDP, written
+// [nodeid@]host:port, or over WebSocket, written [nodeid@]ws[s]://host[:port]/path.
 type Address struct {
 	// Peer is the node that must answer; zero accepts whoever holds the shared
 	// seed.
 	Peer stc.Hash
-	// Host is an IP address, an IPv6 one without brackets, or a name.
+	// URL is a WebSocket address; empty for one of UDP.
+	URL string
+	// Host is an IP address, an IPv6 one without brackets, or a name. Host and
+	// Port are those of an address of UDP.
 	Host string
 	Port uint16
 }
+
+// maxURL bounds WebSocket addresses, in bytes.
+const maxURL = 1024
 
 // ParseAddress reads an address as people write it. Errors wrap ErrAddress.
 func ParseAddress(s string) (Address, error) {
 	var a Address
 	rest := s
-	if strings.Contains(s, "://") {
-		return a, fmt.Errorf("%w: %q: only UDP addresses of the form [nodeid@]host:port are known", ErrAddress, s)
-	}
-	if id, after, ok := strings.Cut(s, "@"); ok {
+	if id, after, ok := strings.Cut(s, "@"); ok && !strings.Contains(id, "://") {
 		peer, err := stc.ParseHash(id)
 		if err != nil {
 			return a, fmt.Errorf("%w: %q: node ID: %w", ErrAddress, s, err)
 		}
 		a.Peer, rest = peer, after
 	}
+	if strings.Contains(rest, "://") {
+		if err := a.parseURL(rest); err != nil {
+			return Address{}, fmt.Errorf("%w: %q: %w", ErrAddress, s, err)
+		}
+		return a, nil
+	}
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil {
-		return a, fmt.Errorf("%w: %q is not of the form [nodeid@]host:port", ErrAddress, s)
+		return a, fmt.Errorf("%w: %q is not of the form [nodeid@]host:port or [nodeid@]ws://host:port/path", ErrAddress, s)
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 {
-		return a, fmt.Errorf("%w: %q: the port must be a number from 1 to 65535", ErrAddress, s)
+	n, err := parsePort(port)
+	if err != nil {
+		return a, fmt.Errorf("%w: %q: %w", ErrAddress, s, err)
 	}
 	if host == "" {
 		return a, fmt.Errorf("%w: %q has no host", ErrAddress, s)
 	}
-	a.Host, a.Port = host, uint16(n)
+	a.Host, a.Port = host, n
 	return a, nil
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, errors.New("the port must be a number from 1 to 65535")
+	}
+	return uint16(n), nil
+}
+
+// parseURL reads a WebSocket address. The node ID may also stand where a URL
+// has its user.
+func (a *Address) parseURL(s string) error {
+	u, err := url.Parse(s)
+	var bad *url.Error
+	if errors.As(err, &bad) {
+		err = bad.Err // names the address, which the caller does
+	}
+	switch {
+	case err != nil:
+		return err
+	case u.Scheme != "ws" && u.Scheme != "wss":
+		return fmt.Errorf("%s:// is not known; addresses are host:port for UDP and ws:// or wss:// for WebSocket", u.Scheme)
+	case u.Hostname() == "":
+		return errors.New("no host")
+	case u.Path == "":
+		return fmt.Errorf("no path; that of a node is %s, as in %s://%s%s", WebSocketPath, u.Scheme, u.Host, WebSocketPath)
+	case u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
+		return errors.New("the path must be the end")
+	case len(s) > maxURL:
+		return fmt.Errorf("longer than %d bytes", maxURL)
+	}
+	if strings.HasSuffix(u.Host, ":") || u.Port() != "" {
+		if _, err := parsePort(u.Port()); err != nil {
+			return err
+		}
+	}
+	if u.User != nil {
+		id := u.User.String()
+		if a.Peer, err = stc.ParseHash(id); err != nil {
+			return fmt.Errorf("node ID: %w", err)
+		}
+		u.User = nil
+	}
+	a.URL = u.String()
+	return nil
 }
 
 // String returns the form that ParseAddress reads.
 func (a Address) String() string {
-	s := net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
+	s := a.URL
+	if s == "" {
+		s = net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
+	}
 	if !a.Peer.IsZero() {
 		s = a.Peer.String() + "@" + s
 	}
 	return s
 }
 
-// resolve returns the addresses of both families that a stands for and that a
-// socket bound to local can send to, in the order of the resolver. Errors
+// resolve returns the addresses of both families that a, an address of UDP,
+// stands for and that a socket bound to local can send to, in the order of the resolver. Errors
 // wrap ErrResolve.
 func (a Address) resolve(ctx context.Context, local netip.Addr) ([]netip.AddrPort, error) {
 	var ips []netip.Addr

@@ -17,6 +17,9 @@ func TestParseAddress(t *testing.T) {
 		{Host: "::1", Port: 1},
 		{Host: "boot.example.org", Port: 65535},
 		{Host: "::1", Port: 4700, Peer: id},
+		{URL: "ws://127.0.0.1:4780/stt"},
+		{URL: "ws://[::1]:4780/stt"},
+		{URL: "wss://boot.example.org/a/b%20c@d", Peer: id},
 	} {
 		got, err := ParseAddress(want.String())
 		if err != nil || got != want {
@@ -25,7 +28,9 @@ func TestParseAddress(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"", "host", "host:", ":4700", "host:0", "host:65536", "host:-1", "host:http", "::1:4700",
-		"ws://host:80/x", "@host:1", "ab@host:1", strings.ToUpper(id.String()) + "@host:1",
+		"@host:1", "http://host:80/stt", "://host/stt", "ws:///stt", "ws://:80/stt", "ws://host:80", "ws://host:0/stt", "ws://host:x/stt",
+		"ws://host:/stt", "ws://host/%zz", "ws://host/stt?x=1", "ws://host/stt?", "ws://host/stt#x", "ws://user@host/stt",
+		"ws://" + id.String() + ":password@host/stt", "ab@ws://host/stt", "ws://host/" + strings.Repeat("x", maxURL), "ab@host:1", strings.ToUpper(id.String()) + "@host:1",
 	} {
 		if a, err := ParseAddress(bad); !errors.Is(err, ErrAddress) {
 			t.Errorf("ParseAddress(%q) = %+v, %v", bad, a, err)
@@ -33,7 +38,19 @@ func TestParseAddress(t *testing.T) {
 	}
 }
 
+func TestParseAddressNodeIDInURL(t *testing.T) {
+	id := stc.Sum([]byte("x"))
+	want := Address{URL: "ws://host:80/stt", Peer: id}
+	for _, s := range []string{id.String() + "@ws://host:80/stt", "ws://" + id.String() + "@host:80/stt"} {
+		if a, err := ParseAddress(s); err != nil || a != want {
+			t.Errorf("ParseAddress(%q) = %+v, %v", s, a, err)
+		}
+	}
+}
+
 func FuzzParseAddress(f *testing.F) {
+	f.Add("ws://127.0.0.1:4780/stt")
+	f.Add(stc.Sum(nil).String() + "@wss://[::1]/%41?#")
 	f.Add("127.0.0.1:4700")
 	f.Add("[::1]:4700")
 	f.Add(stc.Sum(nil).String() + "@[fe80::1%eth0]:4700")

@@ -33,6 +33,11 @@ type Config struct {
 	// Conn carries the datagrams in place of a UDP socket on Listen. The node
 	// closes it.
 	Conn transport.Conn
+	// WebSocketListen is the TCP address, host:port, on which the node takes
+	// WebSocket connections as well, without TLS and on the path
+	// WebSocketPath; port 0 takes a free one. Others are told the port with
+	// what the node provides. Empty: none.
+	WebSocketListen string
 	// Bootstrap lists nodes to join the network by. None: the node waits for
 	// others to come, or uses the nodes that it knew when it stopped.
 	Bootstrap []Address
@@ -70,6 +75,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil && c.Conn == nil {
 		return c, fmt.Errorf("%w: listen address %q is not of the form host:port", ErrAddress, c.Listen)
+	}
+	if _, _, err := net.SplitHostPort(c.WebSocketListen); err != nil && c.WebSocketListen != "" {
+		return c, fmt.Errorf("%w: WebSocket listen address %q is not of the form host:port", ErrAddress, c.WebSocketListen)
 	}
 	if c.MaxSessions == 0 {
 		c.MaxSessions = 1000

@@ -19,7 +19,8 @@
 //	               ▼     │ DHT frames, both ways
 //	        transport.Conn   dht.DHT        content.Store    one socket, one table, one store
 //
-// One UDP socket carries sessions and DHT datagrams. The pool keeps one session
+// One UDP socket carries sessions and DHT datagrams. Sessions may also run over
+// WebSocket, and DHT datagrams over a stream of those. The pool keeps one session
 // in use for each peer and opens streams on it; each stream begins with the
 // name of its protocol. A fetch gives the swarm every provider that the DHT
 // names and every peer that is connected already.
@@ -28,6 +29,6 @@
 //
 // Node owns the accept loop, one loop for each bootstrap address and the one
 // that saves the routing table. The pool owns its dials, an accept loop for each
-// session, and a goroutine for each stream that a peer opens. A fetch owns its
-// search. [Node.Stop] ends and waits for all of them.
+// session, a goroutine for each stream that a peer opens, and the links of the
+// DHT. A fetch owns its search. [Node.Stop] ends and waits for all of them.
 package node

@@ -47,21 +47,29 @@ var (
 	// use.
 	ErrTooManyPeers = errors.New("node: too many peers")
 
-	errSelf = errors.New("the address is this node's own")
+	errSelf       = errors.New("the address is this node's own")
+	errNoAddress  = errors.New("the node has no address that it could be dialled at")
+	errUDPBlocked = errors.New("UDP seems to be blocked")
 )
 
-// ListenError reports that the node could not listen on its UDP address.
+// ListenError reports that the node could not listen on its UDP address, or on
+// that for WebSocket.
 type ListenError struct {
-	Addr string
-	Err  error
+	Addr      string
+	WebSocket bool
+	Err       error
 }
 
 // Error implements error.
 func (e *ListenError) Error() string {
-	if e.InUse() {
-		return fmt.Sprintf("UDP address %s is in use by another program", e.Addr)
+	kind := "UDP"
+	if e.WebSocket {
+		kind = "WebSocket"
 	}
-	return fmt.Sprintf("listen on UDP address %s: %v", e.Addr, e.Err)
+	if e.InUse() {
+		return fmt.Sprintf("%s address %s is in use by another program", kind, e.Addr)
+	}
+	return fmt.Sprintf("listen on %s address %s: %v", kind, e.Addr, e.Err)
 }
 
 // Unwrap returns the socket's error.

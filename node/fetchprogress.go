@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -119,7 +120,7 @@ func (f *fetch) result(d time.Duration) FetchResult {
 			if !ok {
 				j = len(r.Sources)
 				at[s.Node] = j
-				r.Sources = append(r.Sources, Source{Node: s.Node, Addr: s.Addr})
+				r.Sources = append(r.Sources, Source{Node: s.Node, Addr: cmp.Or(f.sources.reached(s.Node), s.Addr)})
 			}
 			r.Sources[j].Bytes += s.Bytes
 		}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
+	"net"
 	"sync"
 	"time"
 
@@ -131,7 +131,7 @@ func (n *Node) rejoinSaved() {
 func (n *Node) joinBy(a Address) {
 	backoff := joinBackoffMin
 	for first := true; ; first = false {
-		err := n.joinOnce(a)
+		link, err := n.joinOnce(a)
 		if n.ctx.Err() != nil {
 			n.joining.settle(first, n.ctx.Err())
 			return
@@ -152,10 +152,35 @@ func (n *Node) joinBy(a Address) {
 		if err := n.dht.Bootstrap(n.ctx); err != nil && n.ctx.Err() == nil {
 			n.log.Info("first lookup", "err", err)
 		}
-		for known := true; known; known = len(n.dht.Contacts()) > 0 {
-			if !n.sleep(joinCheck) {
-				return
+		if !n.stay(link) {
+			return
+		}
+	}
+}
+
+// stay returns true when the node has to join anew: it knows nobody any more,
+// or has lost the link, which may be nil, that it joined by. It returns false
+// when the node stops.
+func (n *Node) stay(link *dhtLink) bool {
+	tick := time.NewTicker(joinCheck)
+	defer tick.Stop()
+	var lost <-chan struct{}
+	if link != nil {
+		lost = link.done
+	}
+	for {
+		select {
+		case <-lost:
+			if !link.spare.Load() {
+				return n.sleep(joinBackoffMin + rand.N(joinBackoffMin))
 			}
+			lost = nil
+		case <-tick.C:
+			if len(n.dht.Contacts()) == 0 {
+				return true
+			}
+		case <-n.ctx.Done():
+			return false
 		}
 	}
 }
@@ -173,50 +198,69 @@ func (n *Node) sleep(d time.Duration) bool {
 }
 
 // joinOnce dials all addresses of a bootstrap address at once and returns at
-// the first session; the others are welcome when they come.
-func (n *Node) joinOnce(a Address) error {
+// the first session; the others are welcome when they come. The link is not nil
+// if one was opened, because the address is one of WebSocket.
+func (n *Node) joinOnce(a Address) (*dhtLink, error) {
+	if a.URL != "" {
+		link, err := n.joinAt(route{ws: a.URL}, a.Peer)
+		var name *net.DNSError
+		if errors.As(err, &name) && name.IsNotFound {
+			err = fmt.Errorf("%w: %w", ErrResolve, err)
+		}
+		if err != nil {
+			err = fmt.Errorf("bootstrap %v: %w", a, err)
+		}
+		return link, err
+	}
 	addrs, err := a.resolve(n.ctx, n.endpoint.LocalAddr().Addr())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	addrs = addrs[:min(len(addrs), maxJoinAddrs)]
 	results := make(chan error, len(addrs))
 	for _, addr := range addrs {
-		n.wg.Go(func() { results <- n.joinAt(addr, a.Peer) })
+		n.wg.Go(func() {
+			_, err := n.joinAt(udpRoute(addr), a.Peer)
+			results <- err
+		})
 	}
 	var errs []error
 	for range addrs {
 		err := <-results
 		if err == nil {
-			return nil
+			return nil, nil
 		}
 		errs = append(errs, err)
 	}
-	return fmt.Errorf("bootstrap %v: %w", a, errors.Join(errs...))
+	return nil, fmt.Errorf("bootstrap %v: %w", a, errors.Join(errs...))
 }
 
 // joinAt learns who is at an address, by a session that proves it, and makes
 // the node known to the DHT.
-func (n *Node) joinAt(addr netip.AddrPort, peer stc.Hash) error {
+func (n *Node) joinAt(r route, peer stc.Hash) (link *dhtLink, err error) {
 	var s *session.Session
-	var err error
 	if peer.IsZero() {
-		s, err = n.pool.dialAny(n.ctx, addr)
+		s, err = n.pool.dialAny(n.ctx, r)
 	} else {
 		var p *pooled
-		if p, _, err = n.pool.get(n.ctx, peer, addr); err == nil {
+		if p, _, err = n.pool.get(n.ctx, peer, r); err == nil {
 			n.pool.opened(p)
 			s = p.Session
 		}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := n.dht.AddContact(dht.NewContact(s.PeerKey(), s.RemoteAddr())); err != nil {
-		return err
+	if s.Ordered() {
+		link, err = n.link(s, r)
+	} else {
+		err = n.dht.AddContact(dht.NewContact(s.PeerKey(), s.RemoteAddr()))
 	}
-	n.log.Info("joined", "peer", s.PeerID(), "addr", addr)
+	if err != nil {
+		return link, err
+	}
+	n.log.Info("joined", "peer", s.PeerID(), "addr", r)
 	n.setState(StateStarted, StateRunning)
-	n.events.emit(Event{Kind: EventJoined, Peer: s.PeerID(), Addr: addr.String()})
-	return nil
+	n.events.emit(Event{Kind: EventJoined, Peer: s.PeerID(), Addr: r.String()})
+	return link, nil
 }

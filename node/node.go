@@ -49,7 +49,10 @@ type Node struct {
 	// Set by Start before the state becomes StateStarted, constant afterwards.
 	store    *content.Store
 	conn     transport.Conn
+	ws       *wsListener // nil if the node takes no WebSocket connections
 	endpoint *session.Endpoint
+	dialer   *dialer
+	links    dhtLinks
 	dht      *dht.DHT
 	pool     *pool
 	server   *swarm.Server
@@ -73,6 +76,7 @@ func New(cfg Config) (*Node, error) {
 		log:     cfg.Logger,
 		events:  events{subs: make(map[*subscription]struct{})},
 		joining: joining{settled: make(chan struct{})},
+		links:   dhtLinks{byPeer: make(map[stc.Hash]*dhtLink)},
 	}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	return n, nil
@@ -116,6 +120,11 @@ func (n *Node) start() (err error) {
 		}
 		n.conn = udp
 	}
+	if n.cfg.WebSocketListen != "" {
+		if n.ws, err = listenWebSocket(n.cfg.WebSocketListen); err != nil {
+			return &ListenError{Addr: n.cfg.WebSocketListen, WebSocket: true, Err: err}
+		}
+	}
 	return n.startNetwork()
 }
 
@@ -125,15 +134,25 @@ func (n *Node) startNetwork() error {
 	// it what arrives. The DHT comes first and sends nothing before it has
 	// contacts; what it would send before the endpoint is there counts as lost.
 	var endpoint atomic.Pointer[session.Endpoint]
+	udp := new(udpHealth)
 	d, err := dht.New(dht.Config{
 		Identity:   n.cfg.Identity,
 		Keyring:    n.cfg.Keyring,
 		ClientOnly: n.cfg.ClientOnly,
+		WebSocket:  n.ws.addr().Port(),
 		Send: func(b []byte, to netip.AddrPort) error {
-			if e := endpoint.Load(); e != nil {
-				return e.SendDatagram(b, to)
+			if peer, ok := dht.LinkPeer(to); ok {
+				return n.links.send(b, peer)
 			}
-			return errors.New("not listening yet")
+			e, now := endpoint.Load(), time.Now()
+			switch {
+			case e == nil:
+				return errors.New("not listening yet")
+			case n.links.any() && udp.blocked(now):
+				return errUDPBlocked // what nobody answers is not worth waiting for
+			}
+			udp.sending(now)
+			return e.SendDatagram(b, to)
 		},
 	})
 	if err != nil {
@@ -142,7 +161,10 @@ func (n *Node) startNetwork() error {
 	n.dht = d
 	cfg := n.cfg.Session
 	cfg.Identity, cfg.Keyring, cfg.Logger = n.cfg.Identity, n.cfg.Keyring, n.log
-	cfg.Datagram = d.HandleDatagram
+	cfg.Datagram = func(b []byte, from netip.AddrPort) {
+		udp.heard()
+		d.HandleDatagram(b, from)
+	}
 	if cfg.Linger == 0 {
 		cfg.Linger = defaultLinger
 	}
@@ -158,23 +180,28 @@ func (n *Node) startNetwork() error {
 		return fmt.Errorf("node: %w", err)
 	}
 	endpoint.Store(n.endpoint)
+	n.dialer = &dialer{endpoint: n.endpoint, udp: udp}
+	n.links.deliver = d.HandleDatagram
 	n.server = swarm.NewServer(n.store, swarm.ServerConfig{Logger: n.log})
 	n.pool = newPool(poolConfig{
 		self:     n.cfg.Identity.NodeID(),
-		dial:     n.endpoint.Dial,
+		dial:     n.dialer.dial,
 		serve:    n.serveStream,
 		onPeer:   n.peerChanged,
 		log:      n.log,
 		max:      n.cfg.MaxSessions,
 		idleTime: n.cfg.IdleSession,
 	})
+	if n.ws != nil {
+		n.ws.serve(n.endpoint, n.log)
+	}
 	return nil
 }
 
 // release closes what start has made, whatever that is.
 func (n *Node) release() error {
 	n.stop()
-	var errs []error
+	errs := []error{n.ws.close()}
 	if n.endpoint != nil {
 		errs = append(errs, n.endpoint.Close())
 	}
@@ -315,11 +342,11 @@ func (n *Node) Store() *content.Store {
 // StoreDir returns where a node with that Config.Dir keeps its store.
 func StoreDir(dir string) string { return filepath.Join(dir, "store") }
 
-func (n *Node) peerChanged(peer stc.Hash, addr netip.AddrPort, connected bool) {
+func (n *Node) peerChanged(peer stc.Hash, addr string, connected bool) {
 	kind := EventPeerConnected
 	if !connected {
 		kind = EventPeerDisconnected
 	}
 	n.log.Debug(kind.String(), "peer", peer, "addr", addr)
-	n.events.emit(Event{Kind: kind, Peer: peer, Addr: addr.String()})
+	n.events.emit(Event{Kind: kind, Peer: peer, Addr: addr})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -35,9 +34,9 @@ type pool struct {
 
 type poolConfig struct {
 	self     stc.Hash
-	dial     func(ctx context.Context, addr netip.AddrPort, peer stc.Hash) (*session.Session, error)
+	dial     func(ctx context.Context, r route, peer stc.Hash) (*session.Session, error)
 	serve    func(ctx context.Context, s *session.Session, st *session.Stream)
-	onPeer   func(peer stc.Hash, addr netip.AddrPort, connected bool)
+	onPeer   func(peer stc.Hash, addr string, connected bool)
 	log      *slog.Logger
 	max      int           // sessions
 	idleTime time.Duration // without a stream, until a session is closed
@@ -55,6 +54,7 @@ type peer struct {
 // pooled is a session of the pool.
 type pooled struct {
 	*session.Session
+	dialled route     // as which it was dialled; zero if the peer has begun it
 	opening int       // callers about to open a stream; guarded by pool.mu
 	used    time.Time // when it was last seen with a stream; guarded by pool.mu
 	closing bool      // the pool has begun to close it; guarded by pool.mu
@@ -99,32 +99,32 @@ func alive(s *pooled) bool {
 	}
 }
 
-// add takes a session that was dialled or accepted into the pool, and runs it.
-// It returns false, and has closed the session, if the pool is closed.
-func (p *pool) add(s *session.Session) bool {
+// add takes a session that was dialled by a route, or accepted, into the pool,
+// and runs it. It returns false, and has closed the session, if the pool is closed.
+func (p *pool) add(s *session.Session, dialled route) bool {
 	p.mu.Lock()
-	added, first := p.addLocked(s)
+	added, first := p.addLocked(s, dialled)
 	p.mu.Unlock()
-	p.announce(s, added, first)
+	p.announce(s, dialled, added, first)
 	return added
 }
 
 // announce says what addLocked has done.
-func (p *pool) announce(s *session.Session, added, first bool) {
+func (p *pool) announce(s *session.Session, dialled route, added, first bool) {
 	switch {
 	case s == nil:
 	case !added:
 		_ = s.CloseWithError(session.CodeShutdown, "")
 	case first:
-		p.cfg.onPeer(s.PeerID(), s.RemoteAddr(), true)
+		p.cfg.onPeer(s.PeerID(), routeOf(s, dialled), true)
 	}
 }
 
 // addLocked reports whether the session was taken, and whether it is the
 // peer's first. p.mu is held.
-func (p *pool) addLocked(s *session.Session) (added, first bool) {
+func (p *pool) addLocked(s *session.Session, dialled route) (added, first bool) {
 	id := s.PeerID()
-	m := &pooled{Session: s, used: time.Now()}
+	m := &pooled{Session: s, dialled: dialled, used: time.Now()}
 	if p.closed {
 		return false, false
 	}
@@ -140,9 +140,11 @@ func (p *pool) addLocked(s *session.Session) (added, first bool) {
 	if !s.Initiator() {
 		// A node dials again only when its own end of what it dialled before is
 		// gone: it was killed, or has lost its way to us. Nothing more comes
-		// there, so what it holds here is let go at once.
+		// there, so what it holds here is let go at once. Of two that it has
+		// begun over different carriers it may only have tried which is faster,
+		// and ends the one that it does not want.
 		for _, old := range pe.sessions {
-			if !old.Initiator() && !old.closing {
+			if !old.Initiator() && !old.closing && old.Ordered() == s.Ordered() {
 				p.replace(old)
 			}
 		}
@@ -202,7 +204,7 @@ func (p *pool) remove(s *pooled) {
 	}
 	p.mu.Unlock()
 	if gone {
-		p.cfg.onPeer(id, s.RemoteAddr(), false)
+		p.cfg.onPeer(id, routeOf(s.Session, s.dialled), false)
 	}
 }
 
@@ -279,8 +281,8 @@ func (p *pool) replace(s *pooled) {
 
 // connected is a peer that the pool has a session with.
 type connected struct {
-	id   stc.Hash
-	addr netip.AddrPort
+	id    stc.Hash
+	route route // where it could be dialled
 }
 
 // connectedPeers returns the peers with a live session, in no order.
@@ -290,11 +292,29 @@ func (p *pool) connectedPeers() []connected {
 	var all []connected
 	for id := range p.peers {
 		if s := p.use(id); s != nil {
-			all = append(all, connected{id, s.RemoteAddr()})
+			r := s.dialled
+			if !s.Ordered() {
+				r.udp = s.RemoteAddr() // it may have moved
+			}
+			all = append(all, connected{id, r})
 		}
 	}
 	return all
 }
+
+// reached returns how a peer is reached now; empty if there is no session.
+func (p *pool) reached(id stc.Hash) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.use(id); s != nil {
+		return routeOf(s.Session, s.dialled)
+	}
+	return ""
+}
+
+// spawn runs f beside the sessions; ctx ends when the pool closes, which waits
+// for f. The caller is one that the node waits for before it closes the pool.
+func (p *pool) spawn(f func(ctx context.Context)) { p.wg.Go(func() { f(p.ctx) }) }
 
 func (p *pool) stats() PeerStats {
 	p.mu.Lock()

@@ -37,7 +37,9 @@ func (w *network) echo(name string, change ...func(*poolConfig)) *echo {
 	}
 	cfg := poolConfig{
 		self: id.NodeID(),
-		dial: ep.Dial,
+		dial: func(ctx context.Context, r route, peer stc.Hash) (*session.Session, error) {
+			return ep.Dial(ctx, r.udp, peer)
+		},
 		serve: func(_ context.Context, s *session.Session, st *session.Stream) {
 			defer st.Close()
 			if _, err := readPreamble(st); err == nil {
@@ -45,7 +47,7 @@ func (w *network) echo(name string, change ...func(*poolConfig)) *echo {
 				_, _ = st.Write(sid[:])
 			}
 		},
-		onPeer:   func(stc.Hash, netip.AddrPort, bool) {},
+		onPeer:   func(stc.Hash, string, bool) {},
 		log:      testLog(w.t, name),
 		max:      100,
 		idleTime: time.Minute,
@@ -62,7 +64,7 @@ func (w *network) echo(name string, change ...func(*poolConfig)) *echo {
 			if err != nil {
 				return
 			}
-			e.add(s)
+			e.add(s, route{})
 		}
 	}()
 	w.t.Cleanup(func() {
@@ -76,7 +78,7 @@ func (w *network) echo(name string, change ...func(*poolConfig)) *echo {
 // ask opens a stream to the other and returns the session's ID there.
 func (e *echo) ask(t *testing.T, to *echo) (id frame.SessionID, err error) {
 	t.Helper()
-	st, err := e.open(context.Background(), to.id, to.addr, "echo")
+	st, err := e.open(context.Background(), to.id, udpRoute(to.addr), "echo")
 	if err != nil {
 		return id, err
 	}
@@ -136,7 +138,7 @@ func TestPoolDialOutlivesCaller(t *testing.T) {
 		defer cancel()
 		gone := make(chan error)
 		go func() {
-			_, err := a.open(impatient, b.id, b.addr, "echo")
+			_, err := a.open(impatient, b.id, udpRoute(b.addr), "echo")
 			gone <- err
 		}()
 		time.Sleep(10 * time.Millisecond)
@@ -199,7 +201,7 @@ func TestPoolClosesIdleSessions(t *testing.T) {
 				st.Close()
 			}
 		})
-		st, err := a.open(context.Background(), b.id, b.addr, "echo")
+		st, err := a.open(context.Background(), b.id, udpRoute(b.addr), "echo")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +235,7 @@ func TestPoolIsBounded(t *testing.T) {
 		a.mustAsk(t, b)
 		time.Sleep(time.Second)
 		for _, to := range []*echo{c, d} {
-			if _, err := a.open(context.Background(), to.id, to.addr, "echo"); err != nil {
+			if _, err := a.open(context.Background(), to.id, udpRoute(to.addr), "echo"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -279,7 +281,7 @@ func TestPoolReplacesDeadSessions(t *testing.T) {
 		})
 		for range 20 {
 			a := w.echo("a")
-			if _, err := a.open(context.Background(), b.id, b.addr, "echo"); err != nil {
+			if _, err := a.open(context.Background(), b.id, udpRoute(b.addr), "echo"); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second)
@@ -299,7 +301,7 @@ func TestPoolReplacesDeadSessions(t *testing.T) {
 func TestPoolChecksPeer(t *testing.T) {
 	inBubble(t, lan, func(t *testing.T, w *network) {
 		a, b, c := w.echo("a"), w.echo("b"), w.echo("c")
-		_, err := a.open(context.Background(), c.id, b.addr, "echo")
+		_, err := a.open(context.Background(), c.id, udpRoute(b.addr), "echo")
 		if !errors.Is(err, session.ErrWrongPeer) {
 			t.Fatalf("another node at the address: %v", err)
 		}
@@ -308,7 +310,7 @@ func TestPoolChecksPeer(t *testing.T) {
 		dead := netip.MustParseAddrPort("10.9.9.9:9")
 		wrong := make(chan error)
 		go func() {
-			_, err := a.open(context.Background(), c.id, dead, "echo")
+			_, err := a.open(context.Background(), c.id, udpRoute(dead), "echo")
 			wrong <- err
 		}()
 		time.Sleep(time.Millisecond)
@@ -328,7 +330,7 @@ func TestStreamsOfPeers(t *testing.T) {
 		peer := w.echo("peer")
 		open := func() *session.Stream {
 			t.Helper()
-			s, _, err := peer.get(context.Background(), n.ID(), n.Addr())
+			s, _, err := peer.get(context.Background(), n.ID(), udpRoute(n.Addr()))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/seigr/sttnode/session"
@@ -12,16 +11,16 @@ import (
 
 // dialCall is a dial that several callers may wait for.
 type dialCall struct {
-	addr netip.AddrPort
-	done chan struct{}
-	err  error // valid once done is closed
+	route route
+	done  chan struct{}
+	err   error // valid once done is closed
 }
 
 // open returns a new stream to the peer, behind its preamble. It uses a session
-// that exists, or dials addr, which must be the peer's.
-func (p *pool) open(ctx context.Context, id stc.Hash, addr netip.AddrPort, protocol string) (*session.Stream, error) {
+// that exists, or dials r, which must be the peer's.
+func (p *pool) open(ctx context.Context, id stc.Hash, r route, protocol string) (*session.Stream, error) {
 	for attempt := 0; ; attempt++ {
-		s, fresh, err := p.get(ctx, id, addr)
+		s, fresh, err := p.get(ctx, id, r)
 		if err != nil {
 			return nil, err
 		}
@@ -42,17 +41,17 @@ func (p *pool) open(ctx context.Context, id stc.Hash, addr netip.AddrPort, proto
 	}
 }
 
-// dialAny returns a session with whoever answers at addr.
-func (p *pool) dialAny(ctx context.Context, addr netip.AddrPort) (*session.Session, error) {
-	s, err := p.cfg.dial(ctx, addr, stc.Hash{})
+// dialAny returns a session with whoever answers at r.
+func (p *pool) dialAny(ctx context.Context, r route) (*session.Session, error) {
+	s, err := p.cfg.dial(ctx, r, stc.Hash{})
 	if err != nil {
 		return nil, err
 	}
 	if s.PeerID() == p.cfg.self {
 		_ = s.CloseWithError(session.CodeNone, "own address")
-		return nil, fmt.Errorf("dial %v: %w", addr, errSelf)
+		return nil, fmt.Errorf("dial %v: %w", r, errSelf)
 	}
-	if !p.add(s) {
+	if !p.add(s, r) {
 		return nil, session.ErrClosed
 	}
 	return s, nil
@@ -60,7 +59,7 @@ func (p *pool) dialAny(ctx context.Context, addr netip.AddrPort) (*session.Sessi
 
 // get returns a session with the peer, counted as opening until opened is
 // called, and whether it was dialled for this call.
-func (p *pool) get(ctx context.Context, id stc.Hash, addr netip.AddrPort) (s *pooled, fresh bool, err error) {
+func (p *pool) get(ctx context.Context, id stc.Hash, r route) (s *pooled, fresh bool, err error) {
 	for {
 		p.mu.Lock()
 		if p.closed {
@@ -72,7 +71,7 @@ func (p *pool) get(ctx context.Context, id stc.Hash, addr netip.AddrPort) (s *po
 			p.mu.Unlock()
 			return s, fresh, nil
 		}
-		call, err := p.dialLocked(id, addr)
+		call, err := p.dialLocked(id, r)
 		p.mu.Unlock()
 		if err != nil {
 			return nil, false, err
@@ -83,7 +82,7 @@ func (p *pool) get(ctx context.Context, id stc.Hash, addr netip.AddrPort) (s *po
 			return nil, false, context.Cause(ctx)
 		}
 		// Another caller's dial may have gone to an address that is dead.
-		if call.err != nil && call.addr == addr {
+		if call.err != nil && call.route == r {
 			return nil, false, call.err
 		}
 		fresh = call.err == nil
@@ -99,7 +98,7 @@ func (p *pool) opened(s *pooled) {
 
 // dialLocked joins the dial to a peer that is under way, or begins one. p.mu is
 // held.
-func (p *pool) dialLocked(id stc.Hash, addr netip.AddrPort) (*dialCall, error) {
+func (p *pool) dialLocked(id stc.Hash, r route) (*dialCall, error) {
 	pe := p.peers[id]
 	if pe != nil && pe.dial != nil {
 		return pe.dial, nil
@@ -111,11 +110,11 @@ func (p *pool) dialLocked(id stc.Hash, addr netip.AddrPort) (*dialCall, error) {
 		pe = new(peer)
 		p.peers[id] = pe
 	}
-	call := &dialCall{addr: addr, done: make(chan struct{})}
+	call := &dialCall{route: r, done: make(chan struct{})}
 	pe.dial = call
 	p.dialling++
 	p.wg.Go(func() {
-		s, err := p.cfg.dial(p.ctx, addr, id)
+		s, err := p.cfg.dial(p.ctx, r, id)
 		call.err = err // names the address
 		// The session takes the dial's place at once, so that nobody begins
 		// another one in between.
@@ -127,11 +126,11 @@ func (p *pool) dialLocked(id stc.Hash, addr netip.AddrPort) (*dialCall, error) {
 		if err != nil {
 			p.dials.failed++
 			p.forgetLocked(id)
-		} else if added, first = p.addLocked(s); !added {
+		} else if added, first = p.addLocked(s, r); !added {
 			call.err = session.ErrClosed
 		}
 		p.mu.Unlock()
-		p.announce(s, added, first)
+		p.announce(s, r, added, first)
 		close(call.done)
 	})
 	return call, nil

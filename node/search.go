@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -84,7 +83,7 @@ func (s *search) timeout() {
 func (s *search) lookup(ctx context.Context) {
 	found := s.f.n.dht.FindProviders(ctx, s.f.root)
 	for c := range found.Providers() {
-		s.f.sources.add(s.d, c.ID, c.Addr, true)
+		s.f.sources.add(s.d, c.ID, routeTo(c), true)
 	}
 	stats, err := found.Result()
 	s.asked = max(s.asked, stats.Asked)
@@ -98,7 +97,7 @@ func (s *search) lookup(ctx context.Context) {
 func (s *search) addConnected() {
 	peers := s.f.n.pool.connectedPeers()
 	for _, p := range peers[:min(len(peers), maxConnectedAsked)] {
-		s.f.sources.add(s.d, p.id, p.addr, false)
+		s.f.sources.add(s.d, p.id, p.route, false)
 	}
 }
 
@@ -115,15 +114,16 @@ type sources struct {
 }
 
 type source struct {
-	addrs []netip.AddrPort // those that came first are tried first
-	named bool             // by the DHT, not only because we are connected
-	added time.Time        // when the download was last told
+	routes []route   // those that came first are tried first
+	named  bool      // by the DHT, not only because we are connected
+	added  time.Time // when the download was last told
+	used   string    // how it was reached
 }
 
 func newSources(n *Node) *sources { return &sources{n: n, peers: make(map[stc.Hash]*source)} }
 
 // add makes a peer, or another address of one, known to the download.
-func (s *sources) add(d *swarm.Download, id stc.Hash, addr netip.AddrPort, named bool) {
+func (s *sources) add(d *swarm.Download, id stc.Hash, r route, named bool) {
 	s.mu.Lock()
 	p := s.peers[id]
 	if p == nil {
@@ -131,8 +131,7 @@ func (s *sources) add(d *swarm.Download, id stc.Hash, addr netip.AddrPort, named
 		s.peers[id] = p
 	}
 	fresh := time.Since(p.added) >= reviveAfter
-	if !slices.Contains(p.addrs, addr) && len(p.addrs) < maxSourceAddrs {
-		p.addrs = append(p.addrs, addr)
+	if p.learn(r) {
 		fresh = true
 		if named {
 			s.named++
@@ -145,18 +144,40 @@ func (s *sources) add(d *swarm.Download, id stc.Hash, addr netip.AddrPort, named
 	}
 	p.added = time.Now()
 	s.mu.Unlock()
-	d.AddPeer(id, addr.String(), func(ctx context.Context) (net.Conn, error) { return s.open(ctx, id) })
+	d.AddPeer(id, r.String(), func(ctx context.Context) (net.Conn, error) { return s.open(ctx, id) })
 }
 
-// open opens a stream to a peer at the first of its addresses that answers.
+// learn takes note of a route and reports whether it is a new one.
+func (p *source) learn(r route) bool {
+	for i, known := range p.routes {
+		switch {
+		case known == r, known.udp == r.udp && r.ws == "":
+			return false
+		case known.udp == r.udp && known.ws == "":
+			p.routes[i] = r
+			return true
+		}
+	}
+	if len(p.routes) >= maxSourceAddrs {
+		return false
+	}
+	p.routes = append(p.routes, r)
+	return true
+}
+
+// open opens a stream to a peer by the first of its routes that leads there.
 func (s *sources) open(ctx context.Context, id stc.Hash) (net.Conn, error) {
 	s.mu.Lock()
-	addrs := slices.Clone(s.peers[id].addrs)
+	routes := slices.Clone(s.peers[id].routes)
 	s.mu.Unlock()
 	var errs []error
-	for _, addr := range addrs {
-		st, err := s.n.pool.open(ctx, id, addr, protocolSwarm)
+	for _, r := range routes {
+		st, err := s.n.pool.open(ctx, id, r, protocolSwarm)
 		if err == nil {
+			used := s.n.pool.reached(id)
+			s.mu.Lock()
+			s.peers[id].used = used
+			s.mu.Unlock()
 			return st, nil
 		}
 		errs = append(errs, err)
@@ -165,6 +186,16 @@ func (s *sources) open(ctx context.Context, id stc.Hash) (net.Conn, error) {
 		}
 	}
 	return nil, errors.Join(errs...)
+}
+
+// reached returns how a peer of the fetch was reached last; empty if it was not.
+func (s *sources) reached(id stc.Hash) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.peers[id]; p != nil {
+		return p.used
+	}
+	return ""
 }
 
 // found returns how many addresses of providers the DHT has named.

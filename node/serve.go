@@ -22,7 +22,10 @@ func (n *Node) acceptLoop() {
 			}
 			return
 		}
-		n.pool.add(s)
+		if !s.Ordered() {
+			n.dialer.udp.heard()
+		}
+		n.pool.add(s, route{})
 	}
 }
 
@@ -51,6 +54,8 @@ func (n *Node) serveStream(ctx context.Context, s *session.Session, st *session.
 			n.log.Debug("serving ended", "peer", s.PeerID(), "err", err)
 		}
 		_ = st.Close()
+	case protocolDHT:
+		n.serveLink(ctx, s, st)
 	default:
 		n.log.Debug("stream of an unknown protocol", "peer", s.PeerID(), "protocol", protocol)
 		refuse(streamUnknownProtocol)
@@ -58,6 +63,6 @@ func (n *Node) serveStream(ctx context.Context, s *session.Session, st *session.
 }
 
 func (n *Node) badPeer(s *session.Session, err error) {
-	n.log.Warn("peer breaks the protocol", "peer", s.PeerID(), "addr", s.RemoteAddr(), "err", err)
-	n.events.emit(Event{Kind: EventBadPeer, Peer: s.PeerID(), Addr: s.RemoteAddr().String(), Err: err})
+	n.log.Warn("peer breaks the protocol", "peer", s.PeerID(), "addr", routeOf(s, route{}), "err", err)
+	n.events.emit(Event{Kind: EventBadPeer, Peer: s.PeerID(), Addr: routeOf(s, route{}), Err: err})
 }

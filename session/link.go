@@ -39,6 +39,10 @@ func (k *link) send(buf []byte, size int, to netip.AddrPort) error {
 	return nil
 }
 
+// Ordered reports whether the session runs over an ordered carrier, a
+// WebSocket, and not over datagrams.
+func (s *Session) Ordered() bool { return s.link.ordered != nil }
+
 // drained is signalled when an ordered link has room again.
 func (k *link) drained() <-chan struct{} {
 	if k.ordered == nil {

@@ -15,7 +15,9 @@ func bootstrapCommand() *command {
 		long: `Runs a node that has nothing to offer but its address: the others join the
 network by it, with --bootstrap HOST:PORT, and find each other from then on
 without it. Run it where the others reach it, on a fixed UDP port. Several
-bootstrap nodes name each other with --bootstrap.
+bootstrap nodes name each other with --bootstrap. With --ws-listen it also lets
+those in who can only use WebSocket: they join with --bootstrap
+ws://HOST:PORT/stt.
 
 It runs until SIGINT or SIGTERM, and exits with 0.
 
@@ -30,6 +32,7 @@ type listeningEvent struct {
 	Event  string `json:"event"`
 	NodeID string `json:"node_id"`
 	UDP    string `json:"udp"`
+	WS     string `json:"ws,omitempty"`
 }
 
 func runBootstrap(ctx context.Context, a *app, args []string) error {
@@ -45,9 +48,9 @@ func runBootstrap(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	if a.options.json {
-		a.emit(listeningEvent{"listening", n.ID().String(), n.Addr().String()})
+		a.emit(listeningEvent{"listening", n.ID().String(), n.Addr().String(), n.WebSocketURL()})
 	}
-	a.note("Bootstrap node %v listens on UDP %v. Stop it with Ctrl-C.", n.ID(), n.Addr())
+	a.note("Bootstrap node %v listens on %s. Stop it with Ctrl-C.", n.ID(), n.where())
 	if err := n.join(ctx); err != nil {
 		if ctx.Err() != nil {
 			return n.stop()

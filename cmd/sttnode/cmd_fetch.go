@@ -131,7 +131,7 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 	if err == nil {
 		n.report(result)
 		if f.serve {
-			a.note("Serving on UDP %v. Stop with Ctrl-C.", n.Addr())
+			a.note("Serving on %s. Stop with Ctrl-C.", n.where())
 			return n.serveUntilSignal(ctx)
 		}
 	}
@@ -151,7 +151,7 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 func (a *app) startFetchNode(ctx context.Context, cfg node.Config) (*runningNode, error) {
 	n, err := a.startNode(ctx, cfg)
 	var listen *node.ListenError
-	if cfg.Listen == defaultListen && errors.As(err, &listen) && listen.InUse() {
+	if cfg.Listen == defaultListen && errors.As(err, &listen) && !listen.WebSocket && listen.InUse() {
 		cfg.Listen = ":0"
 		return a.startNode(ctx, cfg)
 	}

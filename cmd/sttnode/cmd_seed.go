@@ -83,7 +83,7 @@ func runSeed(ctx context.Context, a *app, paths []string, stored bool) error {
 	if err != nil {
 		return errors.Join(err, n.stop())
 	}
-	a.note("Serving on UDP %v. Stop with Ctrl-C.", n.Addr())
+	a.note("Serving on %s. Stop with Ctrl-C.", n.where())
 	return n.serveUntilSignal(ctx)
 }
 

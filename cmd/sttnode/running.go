@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 
 	"github.com/seigr/sttnode/node"
@@ -34,7 +35,12 @@ func (a *app) nodeConfig() (node.Config, error) {
 	if cfg.Keyring, err = a.loadKeyring(); err != nil {
 		return cfg, err
 	}
-	cfg.Dir, cfg.Listen, cfg.Logger = a.options.dir, a.options.listen, a.log
+	if w := a.options.wsListen; w != "" {
+		if _, _, err := net.SplitHostPort(w); err != nil {
+			return cfg, usagef("--ws-listen: %q is not of the form host:port", w)
+		}
+	}
+	cfg.Dir, cfg.Listen, cfg.WebSocketListen, cfg.Logger = a.options.dir, a.options.listen, a.options.wsListen, a.log
 	return cfg, nil
 }
 
@@ -56,7 +62,11 @@ func (a *app) startNode(ctx context.Context, cfg node.Config) (*runningNode, err
 		old() // it may be that of the node that keeps this one from starting
 		var listen *node.ListenError
 		if errors.As(err, &listen) && listen.InUse() {
-			return nil, fmt.Errorf("%w; choose another with --listen, or port 0 for any", err)
+			flag := "--listen"
+			if listen.WebSocket {
+				flag = "--ws-listen"
+			}
+			return nil, fmt.Errorf("%w; choose another with %s, or port 0 for any", err, flag)
 		}
 		return nil, err
 	}
@@ -67,7 +77,7 @@ func (a *app) startNode(ctx context.Context, cfg node.Config) (*runningNode, err
 	if advice := n.SocketBuffers().Advice(); advice != "" {
 		a.note("Note: %s", advice)
 	}
-	a.log.Info("listening", "node", n.ID(), "udp", n.Addr())
+	a.log.Info("listening", "node", n.ID(), "udp", n.Addr(), "ws", n.WebSocketURL())
 	return r, nil
 }
 
@@ -96,10 +106,19 @@ func (r *runningNode) offer() (err error) {
 		return writeReady(o.readyFile, readyInfo{
 			NodeID:  r.ID().String(),
 			UDP:     r.Addr().String(),
+			WS:      r.WebSocketURL(),
 			Metrics: r.metrics.addr(),
 		})
 	}
 	return nil
+}
+
+// where says where the node listens.
+func (r *runningNode) where() string {
+	if ws := r.WebSocketURL(); ws != "" {
+		return fmt.Sprintf("UDP %v and %s", r.Addr(), ws)
+	}
+	return fmt.Sprintf("UDP %v", r.Addr())
 }
 
 // stop ends the node in order, within the time that a stop may take.

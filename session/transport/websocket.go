@@ -2,12 +2,15 @@ package transport
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,54 +52,78 @@ const (
 )
 
 // DialWebSocket opens a connection to a ws:// or wss:// address, through the
-// proxy that the usual environment variables name. A certificate is checked
-// as for any web page; who the peer is, only the handshake above proves. ctx
-// bounds the opening.
-func DialWebSocket(ctx context.Context, url string) (*WebSocket, error) {
+// proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name. A certificate is
+// checked as for any web page; who the peer is, only the handshake above
+// proves. ctx bounds the opening.
+func DialWebSocket(ctx context.Context, address string) (*WebSocket, error) {
 	// The library's client writes 4 KiB at a time, because it masks.
 	var cork *corked
+	var remote netip.AddrPort // of the last connection that was opened
+	proxied := false
 	dialer := net.Dialer{}
-	client := &http.Client{Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
+	web := &http.Transport{
+		Proxy: func(r *http.Request) (*url.URL, error) {
+			proxy, err := http.ProxyFromEnvironment(r)
+			proxied = proxy != nil
+			return proxy, err
+		},
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := dialer.DialContext(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
+			remote = plainAddr(conn.RemoteAddr().String())
 			cork = &corked{Conn: conn}
 			return cork, nil
 		},
-	}}
-	conn, resp, err := websocket.Dial(ctx, url, &websocket.DialOptions{
-		HTTPClient:      client,
+		MaxResponseHeaderBytes: 16 << 10,
+		DisableKeepAlives:      true,
+	}
+	conn, resp, err := websocket.Dial(ctx, address, &websocket.DialOptions{
+		// Who answers with a redirection speaks for itself only.
+		HTTPClient:      &http.Client{Transport: web, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		Subprotocols:    []string{webSocketProtocol},
 		CompressionMode: websocket.CompressionDisabled, // what is sealed does not shrink
 	})
 	if err != nil {
-		return nil, fmt.Errorf("websocket: %w", err)
+		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+			return nil, fmt.Errorf("websocket %s: the server answers %s", address, resp.Status)
+		}
+		return nil, fmt.Errorf("websocket %s: %w", address, err)
 	}
 	if conn.Subprotocol() != webSocketProtocol {
 		_ = conn.CloseNow()
-		return nil, fmt.Errorf("websocket: %s does not speak %s", url, webSocketProtocol)
+		return nil, fmt.Errorf("websocket %s: the server does not speak %s", address, webSocketProtocol)
 	}
-	var remote netip.AddrPort
-	if resp != nil && resp.Request != nil {
-		remote = hostAddr(resp.Request.URL.Host)
+	if proxied {
+		remote = netip.AddrPort{} // the proxy's
+		if resp != nil && resp.Request != nil {
+			remote = plainAddr(resp.Request.URL.Host)
+		}
 	}
 	return newWebSocket(conn, cork, remote), nil
 }
 
-// hostAddr returns the address in a URL's host, if it is a literal one.
-func hostAddr(host string) netip.AddrPort {
-	a, _ := netip.ParseAddrPort(host)
-	return a
+// plainAddr reads an address that is literal, IPv4 as IPv4; any other is
+// invalid.
+func plainAddr(s string) netip.AddrPort {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // WebSocketHandler answers requests to open a WebSocket and hands each
-// connection to accept, which takes it over. It refuses other requests with
-// a plain page, and other origins' scripts.
+// connection to accept, which takes it over. Everything else, a browser's
+// script included, gets the page that says that there is nothing: who does
+// not know the protocol learns nothing about it.
 func WebSocketHandler(accept func(*WebSocket)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !opensWebSocket(r) {
+			http.NotFound(w, r)
+			return
+		}
 		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 			Subprotocols:    []string{webSocketProtocol},
 			CompressionMode: websocket.CompressionDisabled,
@@ -104,13 +131,30 @@ func WebSocketHandler(accept func(*WebSocket)) http.Handler {
 		if err != nil {
 			return // Accept has answered
 		}
-		if conn.Subprotocol() != webSocketProtocol {
-			_ = conn.Close(websocket.StatusPolicyViolation, "unknown subprotocol")
-			return
-		}
-		remote, _ := netip.ParseAddrPort(r.RemoteAddr)
-		accept(newWebSocket(conn, nil, netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())))
+		accept(newWebSocket(conn, nil, plainAddr(r.RemoteAddr)))
 	})
+}
+
+// opensWebSocket reports whether a request is one of DialWebSocket's, as RFC
+// 6455 section 4.2.1 wants it.
+func opensWebSocket(r *http.Request) bool {
+	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
+	return r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && err == nil && len(key) == 16 &&
+		names(r.Header, "Connection", "upgrade") && names(r.Header, "Upgrade", "websocket") &&
+		r.Header.Get("Sec-WebSocket-Version") == "13" &&
+		names(r.Header, "Sec-WebSocket-Protocol", webSocketProtocol) && r.Header.Get("Origin") == ""
+}
+
+// names reports whether a header that lists tokens has this one.
+func names(h http.Header, header, token string) bool {
+	for _, line := range h.Values(header) {
+		for t := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), token) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func newWebSocket(conn *websocket.Conn, cork *corked, remote netip.AddrPort) *WebSocket {

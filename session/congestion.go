@@ -16,6 +16,11 @@ const (
 	// rate and round trip and hardly minds losses that have other causes
 	// than a full queue.
 	CongestionBBR
+	// CongestionBackground is LEDBAT++, draft-irtf-iccrg-ledbat-plus-plus: it
+	// takes what nobody else wants and yields within seconds to who does, at
+	// the price of up to a tenth of a path that it has for itself, and of
+	// most of one that loses at random.
+	CongestionBackground
 )
 
 // String returns the controller's name.
@@ -25,6 +30,8 @@ func (c Congestion) String() string {
 		return "CUBIC"
 	case CongestionBBR, CongestionDefault:
 		return "BBR"
+	case CongestionBackground:
+		return "LEDBAT++"
 	}
 	return "unknown"
 }
@@ -84,8 +91,11 @@ type ackUpdate struct {
 
 // newCongestion makes a controller; seed feeds its random choices.
 func newCongestion(c Congestion, datagram int, seed uint64) congestion {
-	if c == CongestionCUBIC {
+	switch c {
+	case CongestionCUBIC:
 		return newCubic(datagram)
+	case CongestionBackground:
+		return newBackground(datagram)
 	}
 	return newBBR(datagram, seed)
 }

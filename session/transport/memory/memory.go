@@ -35,6 +35,15 @@ type Link struct {
 	Queue     int           // bytes that may wait for the rate; 0 = 256 KiB
 	MTU       int           // longer datagrams vanish; 0 = 65,507
 	Down      bool          // nothing arrives
+
+	// Through makes links that have the same one share Rate and Queue.
+	Through *Bottleneck
+}
+
+// Bottleneck is a queue that several links go through. They should all set the
+// same Rate and Queue. It belongs to one Network.
+type Bottleneck struct {
+	freeAt time.Time // when the last byte queued has left; owned by Network.mu
 }
 
 // Config configures a Network.
@@ -67,9 +76,9 @@ type pair struct{ from, to netip.AddrPort }
 
 type linkState struct {
 	Link
-	own    bool // set by SetLink
-	rng    *rand.Rand
-	freeAt time.Time // when the last byte queued for the rate has left
+	own  bool // set by SetLink
+	rng  *rand.Rand
+	self Bottleneck // of this link alone
 }
 
 // New returns an empty network.
@@ -173,16 +182,20 @@ func (n *Network) send(data []byte, from, to netip.AddrPort) {
 		if queue == 0 {
 			queue = 256 << 10
 		}
+		through := &s.self
+		if s.Through != nil {
+			through = s.Through
+		}
 		start := now
-		if s.freeAt.After(start) {
-			start = s.freeAt
+		if through.freeAt.After(start) {
+			start = through.freeAt
 		}
 		if start.Sub(now).Seconds()*float64(s.Rate) > float64(queue) {
 			n.stats.Lost++
 			return
 		}
-		s.freeAt = start.Add(time.Duration(float64(len(data)) / float64(s.Rate) * float64(time.Second)))
-		at = s.freeAt
+		through.freeAt = start.Add(time.Duration(float64(len(data)) / float64(s.Rate) * float64(time.Second)))
+		at = through.freeAt
 	}
 	at = at.Add(s.Delay + time.Duration(jitter*float64(s.Jitter)))
 	if reorder < s.Reorder {

@@ -88,7 +88,7 @@ func newHandshake(id *Identity, kr *Keyring, prologue []byte) *Handshake {
 		id:       id,
 		kr:       kr,
 		prologue: append([]byte(nil), prologue...),
-		dh:       &handshakeDH{static: id.secret.dh},
+		dh:       &handshakeDH{},
 	}
 }
 

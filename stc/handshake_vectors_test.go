@@ -5,6 +5,7 @@ import (
 	"crypto/ecdh"
 	"testing"
 
+	"github.com/cloudflare/circl/dh/x25519"
 	"github.com/flynn/noise"
 )
 
@@ -96,14 +97,11 @@ var noiseVectors = []struct {
 // vectorSide returns a Handshake whose static, ephemeral and pre-shared keys are a vector's.
 func vectorSide(t *testing.T, initiator bool, prologue, static, ephemeral string) *Handshake {
 	t.Helper()
-	private := func(s string) *ecdh.PrivateKey {
-		key, err := ecdh.X25519().NewPrivateKey(unhex(t, s))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return key
+	private, err := ecdh.X25519().NewPrivateKey(unhex(t, static))
+	if err != nil {
+		t.Fatal(err)
 	}
-	id := &Identity{secret: &identitySecret{dh: private(static)}}
+	id := &Identity{secret: &identitySecret{dh: private}}
 	kr := &Keyring{network: &seedKeys{psk: [keySize]byte(unhex(t, vectorPSK))}}
 	if initiator {
 		// The ephemeral key is chosen before it is asked for.
@@ -111,14 +109,14 @@ func vectorSide(t *testing.T, initiator bool, prologue, static, ephemeral string
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.dh.ephemeral = private(ephemeral)
+		h.dh.ephemeral = newEphemeralKey(x25519.Key(unhex(t, ephemeral)))
 		return h
 	}
 	h, err := NewResponder(id, kr, unhex(t, prologue))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.dh.ephemeral = private(ephemeral)
+	h.dh.ephemeral = newEphemeralKey(x25519.Key(unhex(t, ephemeral)))
 	return h
 }
 

@@ -2,7 +2,6 @@ package stc
 
 import (
 	"bytes"
-	"crypto/ecdh"
 	"crypto/ed25519"
 	"errors"
 	"math/big"
@@ -301,12 +300,7 @@ func TestX25519RFC7748(t *testing.T) {
 			"4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742",
 		},
 	} {
-		private, err := ecdh.X25519().NewPrivateKey(unhex(t, v.private))
-		if err != nil {
-			t.Fatal(err)
-		}
-		dh := &handshakeDH{static: private}
-		got, err := dh.DH(private.Bytes(), unhex(t, v.public))
+		got, err := new(handshakeDH).DH(unhex(t, v.private), unhex(t, v.public))
 		if err != nil || !bytes.Equal(got, unhex(t, v.shared)) {
 			t.Errorf("DH = %x, %v, want %s", got, err, v.shared)
 		}

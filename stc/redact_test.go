@@ -36,7 +36,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	secrets := map[string][]byte{
 		"node PRK": id.secret.prk[:], "signing seed": id.secret.signing.Seed(), "X25519 key": id.secret.dh.Bytes(),
 		"psk": kr.network.psk[:], "outer key": kr.network.outer[:], "pair secret": kr.network.pair[:],
-		"peer's psk": peerKeys.psk[:], "traffic secret": traffic[:], "ephemeral key": open.dh.ephemeral.Bytes(), "K1": store.k1[:],
+		"peer's psk": peerKeys.psk[:], "traffic secret": traffic[:], "ephemeral key": open.dh.ephemeral.private[:], "K1": store.k1[:],
 	}
 	type nested struct {
 		Identity *Identity

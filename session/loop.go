@@ -376,7 +376,7 @@ func (l *loop) publish() {
 func (l *loop) release(st *Stream) {
 	st.mu.Lock()
 	done := st.finished()
-	b := bases{send: st.out.final() + 1, recv: st.in.final + 1}
+	b := bases{send: st.out.final() + 1, recv: st.in.final + 1, told: st.in.most()}
 	st.mu.Unlock()
 	if done && l.recent == st {
 		l.recent = nil

@@ -43,3 +43,37 @@ func TestCloseRightAfterDial(t *testing.T) {
 		}
 	})
 }
+
+// TestCreditOutlivesLife checks that a limit told in one life of a stream ID
+// is honoured in the next: the word of it may come late, and the peer cannot
+// tell which life it was meant for.
+func TestCreditOutlivesLife(t *testing.T) {
+	cfg := &Config{StreamWindow: 1000, MaxTotalStreams: 16}
+	s := &Session{cfg: cfg, ep: &Endpoint{}}
+	s.streams.init(false, 16, 16)
+	l := &loop{s: s, cfg: cfg}
+	st := s.streams.openPeer(s, 1)
+	st.in.window, st.in.limit = 50_000, 50_000 // as told after some growth
+	if _, _, err := st.in.onData(0, []byte("all"), true); err != nil {
+		t.Fatal(err)
+	}
+	st.out.finish()
+	l.release(st)
+	again := s.streams.openPeer(s, 1)
+	if again == st || again.in.base != 4 {
+		t.Fatalf("the ID's next life begins at %d, want 4", again.in.base)
+	}
+	if again.in.limit != 1004 {
+		t.Errorf("the next life's own limit is %d, want 1004: the peer may never hear of the other one", again.in.limit)
+	}
+	if _, _, err := again.in.onData(4, make([]byte, 50_000-4), false); err != nil {
+		t.Errorf("bytes up to the limit told before: %v", err)
+	}
+	again.in.read(make([]byte, 50_000))
+	if !again.in.credit() || again.in.limit != 51_000 {
+		t.Errorf("when all of that is read the limit is %d, want 51000", again.in.limit)
+	}
+	if _, _, err := again.in.onData(51_000, make([]byte, 1), false); err == nil {
+		t.Error("a byte over every limit was taken")
+	}
+}

@@ -73,6 +73,7 @@ func newStream(s *Session, id uint16, local bool, b bases) *Stream {
 	}
 	st.urgency.Store(UrgencyDefault)
 	st.in.init(b.recv, s.cfg.StreamWindow)
+	st.in.told = b.told
 	st.out.init(b.send, s.peerParams.streamWindow)
 	return st
 }

@@ -16,7 +16,8 @@ type recvHalf struct {
 	stopSent bool
 
 	window   uint64 // how far limit goes beyond what has been read
-	limit    uint64 // what the peer has been told
+	limit    uint64 // what the peer has been told in this life
+	told     uint64 // what it was told in former ones, which may come late
 	wantTell bool   // limit is news for the peer
 }
 
@@ -24,6 +25,9 @@ func (h *recvHalf) init(base, window uint64) {
 	h.base, h.high, h.window, h.limit = base, base, window, base+window
 	h.buf.reset(base)
 }
+
+// most is the highest offset that the peer may believe it can reach.
+func (h *recvHalf) most() uint64 { return max(h.limit, h.told) }
 
 // onData takes a DATA frame. grown is by how many bytes the highest offset
 // rose, which counts against the session's credit; dropped is how many bytes
@@ -33,8 +37,8 @@ func (h *recvHalf) onData(offset uint64, p []byte, fin bool) (grown, dropped uin
 	if err := h.checkEnd(end, fin); err != nil {
 		return 0, 0, err
 	}
-	if end > h.limit {
-		return 0, 0, violation(CodeFlowControl, "stream data to offset %d over the limit %d", end, h.limit)
+	if end > h.most() {
+		return 0, 0, violation(CodeFlowControl, "stream data to offset %d over the limit %d", end, h.most())
 	}
 	if h.reset {
 		return 0, 0, nil
@@ -60,8 +64,8 @@ func (h *recvHalf) onReset(code, final uint64) (grown, dropped uint64, err error
 	if err := h.checkEnd(final, true); err != nil {
 		return 0, 0, err
 	}
-	if final > h.limit {
-		return 0, 0, violation(CodeFlowControl, "stream reset at offset %d over the limit %d", final, h.limit)
+	if final > h.most() {
+		return 0, 0, violation(CodeFlowControl, "stream reset at offset %d over the limit %d", final, h.most())
 	}
 	if h.reset || h.ended && h.complete() {
 		// Everything is here: the bytes win.
@@ -144,7 +148,7 @@ func (h *recvHalf) credit() bool {
 	if h.discard {
 		read = h.high
 	}
-	if h.limit-read <= h.window/2 {
+	if h.limit <= read+h.window/2 { // read may lie beyond limit, by what was told before
 		h.limit = read + h.window
 		h.wantTell = true
 	}

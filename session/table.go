@@ -16,8 +16,10 @@ const (
 	maxRefused = 256
 )
 
-// bases are the first offsets of a stream ID's next life.
-type bases struct{ send, recv uint64 }
+// bases are the first offsets of a stream ID's next life. told is the highest
+// limit that the peer was given in former ones: word of it may still be on its
+// way, and holds then for the life that it finds.
+type bases struct{ send, recv, told uint64 }
 
 // streamTable knows which stream IDs are in use. The initiator opens odd
 // IDs, the responder even ones. An ID whose both directions are done may be

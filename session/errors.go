@@ -61,8 +61,8 @@ const (
 )
 
 // CodeRefused is the code of a [StreamError] by which an endpoint refuses a
-// stream because Config.MaxTotalStreams is reached. The application's codes
-// lie below.
+// stream because Config.MaxTotalStreams is reached, or because the session is
+// closing. The application's codes lie below.
 const CodeRefused uint64 = 1<<62 - 1
 
 // CloseError says why a session ended by a CLOSE record.

@@ -283,7 +283,7 @@ func (l *loop) flushed() bool {
 	}
 	for _, st := range l.s.streams.all() {
 		st.mu.Lock()
-		ok := st.out.flushed()
+		ok := st.out.flushed() || st.refused
 		st.mu.Unlock()
 		if !ok {
 			return false

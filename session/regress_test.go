@@ -1,7 +1,11 @@
 package session
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seigr/sttnode/session/transport/memory"
@@ -76,4 +80,57 @@ func TestCreditOutlivesLife(t *testing.T) {
 	if _, _, err := again.in.onData(51_000, make([]byte, 1), false); err == nil {
 		t.Error("a byte over every limit was taken")
 	}
+}
+
+// TestStreamsDuringClose lets the peer go on opening streams while Close
+// still delivers what was written: they are refused, but neither end the
+// session nor spoil what is under way.
+func TestStreamsDuringClose(t *testing.T) {
+	inWorld(t, 1, memory.Link{Delay: 20 * time.Millisecond, Rate: 100_000}, func(a, b *Config) {
+		a.Linger = time.Minute
+		a.StreamWindow, a.SessionWindow, b.SendBuffer = 5000, 10_000, 1<<20
+		a.MaxStreams = 2
+	}, func(t *testing.T, w *world) {
+		sa, sb := w.connect()
+		for range 5 {
+			transfer(t, sb, sa, make([]byte, 3000)) // so that IDs have a past
+		}
+		data := randomBytes(1, 100_000)
+		st := open(t, sa)
+		if _, err := st.Write(data); err != nil {
+			t.Fatal(err)
+		}
+		_ = st.CloseWrite()
+		go func() {
+			if err := sa.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		}()
+		synctest.Wait()
+		in := accept(t, sb)
+		refused := 0
+		go func() {
+			for sb.Err() == nil {
+				st, err := sb.OpenStream(t.Context())
+				if err != nil {
+					return
+				}
+				for err == nil {
+					_, err = st.Write(make([]byte, 1000))
+				}
+				var se *StreamError
+				if errors.As(err, &se) && se.Remote && se.Code == CodeRefused {
+					refused++
+				}
+				st.Reset(0)
+			}
+		}()
+		if got, err := io.ReadAll(in); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d of %d bytes, %v", len(got), len(data), err)
+		}
+		<-sb.Done()
+		if refused == 0 {
+			t.Error("no stream was refused")
+		}
+	})
 }

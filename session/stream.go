@@ -46,7 +46,7 @@ type Stream struct {
 	local bool // opened by this side
 	s     *Session
 
-	refused bool // nobody will have it; guarded by the table's lock
+	refused bool // nobody will have it; settled when the table takes it in
 
 	readTurn, writeTurn chan struct{} // capacity 1: held by the reader, the writer
 	readable, writable  chan struct{} // capacity 1: something changed

@@ -118,7 +118,8 @@ func (t *streamTable) base(id uint16) bases {
 }
 
 // openPeer opens a stream for the peer and queues it for accept; or refuses
-// it, so that it only lives until the peer knows.
+// it, so that it only lives until the peer knows. Nobody accepts streams once
+// the session is closing, but their bytes have to be counted as any other's.
 func (t *streamTable) openPeer(s *Session, id uint16) *Stream {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -126,13 +127,9 @@ func (t *streamTable) openPeer(s *Session, id uint16) *Stream {
 	delete(t.idle, id)
 	st := newStream(s, id, false, b)
 	st.out.announced = true // the peer knows of it
-	if t.err != nil {
-		st.err = t.err
-		return st
-	}
 	t.open[id] = st
 	t.peers++
-	if n := s.ep.peerStreams.Add(1); n > int64(s.cfg.MaxTotalStreams) && t.peers-t.refused > guaranteedStreams {
+	if n := s.ep.peerStreams.Add(1); t.err != nil || n > int64(s.cfg.MaxTotalStreams) && t.peers-t.refused > guaranteedStreams {
 		s.ep.counters.refusedStreams.Add(1)
 		st.refused = true
 		t.refused++

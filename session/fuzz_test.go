@@ -55,27 +55,8 @@ func FuzzFrames(f *testing.F) {
 	f.Add(byte(frame.TypeStreamControl), uint16(1), frame.AppendStreamReset(frame.AppendStreamMaxData(nil, 99), 1, 5), uint16(1), data)
 	id, kr := identity(f, "B"), keyring(f, "one")
 	f.Fuzz(func(t *testing.T, typ byte, stream uint16, payload []byte, stream2 uint16, payload2 []byte) {
-		cfg, err := Config{Identity: id, Keyring: kr, MaxStreams: 16}.withDefaults()
-		if err != nil {
-			t.Fatal(err)
-		}
-		e := &Endpoint{link: &link{datagrams: nowhere{}}, cfg: cfg, budget: newBudget(&cfg), sessions: map[frame.SessionID]*Session{}}
-		s := &Session{
-			ep: e, link: e.link, cfg: &e.cfg, id: frame.SessionID{1}, peerParams: cfg.params(), created: time.Now(),
-			wake: make(chan struct{}, 1), done: make(chan struct{}),
-		}
-		s.streams.init(false, 16, 16)
-		l := newLoop(s, newMTUSearch(cfg.MaxDatagram), addrA, time.Now())
-		seal, err := newSealing(stc.SuiteChaCha20Poly1305, &stc.Secret{1}, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if l.seal, err = newSealing(stc.SuiteChaCha20Poly1305, &stc.Secret{2}, time.Now()); err != nil {
-			t.Fatal(err)
-		}
-		if l.open, err = newOpening(stc.SuiteChaCha20Poly1305, &stc.Secret{1}); err != nil {
-			t.Fatal(err)
-		}
+		l, seal := bareLoop(t, Config{Identity: id, Keyring: kr, MaxStreams: 16}, false)
+		s := l.s
 		st, err := s.OpenStream(context.Background())
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seigr/sttnode/frame"
 	"github.com/seigr/sttnode/session/transport/memory"
 	"github.com/seigr/sttnode/stc"
 )
@@ -189,3 +190,32 @@ func transfer(t *testing.T, from, to *Session, data []byte) {
 }
 
 func newRNG(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
+
+// bareLoop is a session's loop without goroutines, on a carrier that swallows
+// everything, and the keys of its peer's sending direction.
+func bareLoop(t testing.TB, cfg Config, initiator bool) (*loop, *sealing) {
+	t.Helper()
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	e := &Endpoint{link: &link{datagrams: nowhere{}}, cfg: cfg, budget: newBudget(&cfg), sessions: map[frame.SessionID]*Session{}}
+	s := &Session{
+		ep: e, link: e.link, cfg: &e.cfg, id: frame.SessionID{1}, peerParams: cfg.params(), created: now, initiator: initiator,
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	s.streams.init(initiator, cfg.MaxStreams, cfg.MaxStreams)
+	l := newLoop(s, newMTUSearch(cfg.MaxDatagram), addrA, now)
+	peer, err := newSealing(stc.SuiteChaCha20Poly1305, &stc.Secret{1}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.seal, err = newSealing(stc.SuiteChaCha20Poly1305, &stc.Secret{2}, now); err != nil {
+		t.Fatal(err)
+	}
+	if l.open, err = newOpening(stc.SuiteChaCha20Poly1305, &stc.Secret{1}); err != nil {
+		t.Fatal(err)
+	}
+	return l, peer
+}

@@ -216,9 +216,10 @@ func (l *loop) timers(now time.Time) time.Time {
 func (l *loop) pto() time.Duration { return l.rtt.pto(l.s.peerParams.maxAckDelay) }
 
 // keepAliveAt returns when a sign of life is to be asked for; never while
-// something is in flight, which asks for one itself.
+// something is in flight, which asks for one itself, or while a PING waits to
+// be let go, which would be due over and over.
 func (l *loop) keepAliveAt() time.Time {
-	if l.cfg.KeepAlive < 0 || l.loss.outstanding > 0 {
+	if l.cfg.KeepAlive < 0 || l.loss.outstanding > 0 || l.pending&ctlPing != 0 {
 		return time.Time{}
 	}
 	return latest(l.lastHeard, l.lastElicit).Add(l.cfg.KeepAlive)

@@ -134,3 +134,18 @@ func TestStreamsDuringClose(t *testing.T) {
 		}
 	})
 }
+
+// TestKeepAliveWaitsForPacer lets a PING come due that the pacer does not let
+// go: the loop must sleep until it does, not ask again and again.
+func TestKeepAliveWaitsForPacer(t *testing.T) {
+	l, _ := bareLoop(t, Config{Identity: identity(t, "B"), Keyring: keyring(t, "one"), Congestion: CongestionCUBIC}, true)
+	l.s.state.Store(int32(StateActive))
+	now := time.Now()
+	l.step(now)
+	now = now.Add(l.cfg.KeepAlive)
+	l.rtt.update(time.Minute, 0)
+	l.pace = pacer{tokens: -1, last: now}
+	if next := l.step(now); !next.After(now) || l.pending&ctlPing == 0 {
+		t.Errorf("called again after %v, PING waits: %v", next.Sub(now), l.pending&ctlPing != 0)
+	}
+}

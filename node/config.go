@@ -45,6 +45,10 @@ type Config struct {
 	// moment: it stays out of their routing tables.
 	ClientOnly bool
 
+	// Background makes what the node sends yield to all other traffic on its
+	// path, see [session.CongestionBackground]. It wins over
+	// Session.Congestion.
+	Background bool
 	// Session tunes the sessions. Identity, Keyring, Logger and Datagram are
 	// the node's own. Unless set, Linger is 1 s, MaxStreams 256, and
 	// MaxSessions twice that of the node.
@@ -72,6 +76,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Listen == "" {
 		c.Listen = DefaultListen
+	}
+	if c.Background {
+		c.Session.Congestion = session.CongestionBackground
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil && c.Conn == nil {
 		return c, fmt.Errorf("%w: listen address %q is not of the form host:port", ErrAddress, c.Listen)

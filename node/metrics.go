@@ -83,6 +83,8 @@ var metrics = []metric{
 	counter("dial_failures_total", "Dials that failed.", func(s *Stats) uint64 { return s.Peers.DialFailures }),
 	gauge("sessions", "Sessions that are open.", func(s *Stats) float64 { return float64(s.Sessions.Sessions) }),
 	gauge("session_streams", "Streams that are open, in all sessions.", func(s *Stats) float64 { return float64(s.Sessions.Streams) }),
+	gauge("session_memory_bytes", "Memory lent to peers for what nobody has read yet.", func(s *Stats) float64 { return float64(s.Sessions.Memory) }),
+	counter("session_streams_refused_total", "Streams refused for the limit of all sessions.", func(s *Stats) uint64 { return s.Sessions.StreamsRefused }),
 	gauge("handshakes_half_open", "Handshakes that others have begun and not finished.", func(s *Stats) float64 { return float64(s.Sessions.HalfOpen) }),
 	labelled(prometheus.CounterValue, "handshakes_total", "Handshakes that have ended, of both sides.", []string{"result"},
 		func(s *Stats, emit func(float64, ...string)) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seigr/sttnode/content"
+	"github.com/seigr/sttnode/session"
 	"github.com/seigr/sttnode/session/transport/memory"
 	"github.com/seigr/sttnode/stc"
 )
@@ -93,6 +94,10 @@ func TestConfigIsChecked(t *testing.T) {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+	cfg, err := Config{Identity: id, Keyring: keyring, Dir: "d", Background: true}.withDefaults()
+	if err != nil || cfg.Session.Congestion != session.CongestionBackground {
+		t.Errorf("in the background: %v, %v", cfg.Session.Congestion, err)
 	}
 }
 

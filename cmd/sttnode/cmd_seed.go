@@ -26,13 +26,17 @@ content by. The files themselves may change or go afterwards.
 With --stored, everything is served that the store holds complete: what was
 seeded and fetched before. PATHs may be left out then.
 
+With --background, serving takes only what the rest of the traffic on its way
+leaves, and gives way within seconds (LEDBAT++).
+
 Example:
   sttnode seed ./film.mkv ./photos --bootstrap boot.example.org:4700`,
 		group: groupNode,
 		setup: func(fs *pflag.FlagSet) runFunc {
 			stored := fs.Bool("stored", false, "serve everything that the store holds complete as well")
+			background := fs.Bool("background", false, "send only what no other traffic wants")
 			return func(ctx context.Context, a *app, args []string) error {
-				return runSeed(ctx, a, args, *stored)
+				return runSeed(ctx, a, args, *stored, *background)
 			}
 		},
 	}
@@ -56,7 +60,7 @@ type seeding struct {
 	files uint64
 }
 
-func runSeed(ctx context.Context, a *app, paths []string, stored bool) error {
+func runSeed(ctx context.Context, a *app, paths []string, stored, background bool) error {
 	if len(paths) == 0 && !stored {
 		return usagef("seed needs at least one PATH")
 	}
@@ -69,6 +73,7 @@ func runSeed(ctx context.Context, a *app, paths []string, stored bool) error {
 	if err != nil {
 		return err
 	}
+	cfg.Background = background
 	n, err := a.startNode(ctx, cfg)
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ type member struct {
 	name  string
 	dir   string
 	env   []string
+	under []string // the command that its processes are started by; none if empty
 	p     *process // the latest one
 	ready readyFile
 }
@@ -54,7 +55,7 @@ func (c *cluster) memberAt(t testing.TB, name, dir string) *member {
 // run starts the program with exactly these arguments.
 func (m *member) run(t testing.TB, args ...string) *process {
 	t.Helper()
-	return launch(t, m.name+" "+args[0], m.cluster.dir, m.env, args...)
+	return launchCommand(t, m.name+" "+args[0], m.cluster.dir, m.env, slices.Concat(m.under, []string{binary(t)}, args)...)
 }
 
 // start starts a command of the node on a free port, joined to the network by its bootstrap node.

@@ -116,7 +116,13 @@ type process struct {
 // launch starts the program in directory dir. The environment holds no setting of the program but those in env.
 func launch(t testing.TB, name, dir string, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{name: name, cmd: exec.Command(binary(t), args...), began: time.Now(), done: make(chan struct{})}
+	return launchCommand(t, name, dir, env, append([]string{binary(t)}, args...)...)
+}
+
+// launchCommand is launch for a command that becomes the program.
+func launchCommand(t testing.TB, name, dir string, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{name: name, cmd: exec.Command(args[0], args[1:]...), began: time.Now(), done: make(chan struct{})}
 	p.cmd.Dir = dir
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "STTNODE_") && !strings.HasPrefix(v, "HOME=") {
@@ -300,6 +306,7 @@ func (p *process) last(t testing.TB) event {
 type readyFile struct {
 	NodeID  string `json:"node_id"`
 	UDP     string `json:"udp"`
+	WS      string `json:"ws"`
 	Metrics string `json:"metrics"`
 }
 

@@ -51,6 +51,9 @@ type Config struct {
 	// MaxPeerMemory bounds what of it the sessions with one node get beyond
 	// what they are sure of. A quarter of Memory.
 	MaxPeerMemory int64
+	// SendMemory bounds in bytes what all streams together hold for peers
+	// that do not take it. When it is used up, a stream holds 16 KiB. 512 MiB.
+	SendMemory int64
 
 	// StreamWindow and SessionWindow are the first credits in bytes that a
 	// peer gets; the session's beyond 16 KiB once it sends, if Memory has it.
@@ -108,6 +111,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("session: Memory of %d bytes is too little for %d sessions, which need %d", c.Memory, c.MaxSessions, least)
 	}
 	set(&c.MaxPeerMemory, c.Memory/4)
+	set(&c.SendMemory, 512<<20)
 	set(&c.StreamWindow, 256<<10)
 	set(&c.SessionWindow, 512<<10)
 	set(&c.MaxStreamWindow, 8<<20)

@@ -40,7 +40,8 @@ type Endpoint struct {
 	budget     *budget
 
 	peerStreams atomic.Int64 // open now, of all sessions, begun by peers
-	waiting     atomic.Int64 // bytes in all inboxes
+	waiting     atomic.Int64 // memory in all inboxes, in bytes
+	sending     atomic.Int64 // bytes that all sessions hold for their peers
 
 	mu       sync.RWMutex // guards what follows
 	closed   bool
@@ -318,10 +319,13 @@ func (e *Endpoint) unknown(b []byte, r run, t frame.Type) {
 	}
 	e.mu.Lock()
 	h := e.halfAddr[r.from]
-	if h != nil && len(h.early) < maxEarly {
-		r.buf.refs.Add(1)
-		r.data = b
+	if h != nil && len(h.early) < maxEarly && h.earlyBytes+len(b) <= maxEarlyBytes {
+		// Copied, so that it does not hold a buffer many times as long.
+		r.buf = &packetBuffer{data: append([]byte(nil), b...)}
+		r.buf.refs.Store(1)
+		r.data = r.buf.data
 		h.early = append(h.early, r)
+		h.earlyBytes += len(b)
 	}
 	e.mu.Unlock()
 	if h == nil {

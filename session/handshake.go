@@ -19,6 +19,8 @@ const (
 	// maxEarly is how many runs of datagrams wait for AUTH_PROOF, which
 	// they have overtaken.
 	maxEarly = 16
+	// maxEarlyBytes is how many bytes they may have: two first flights.
+	maxEarlyBytes = 32 << 10
 	// firstResend is when HELLO is sent again; the time doubles.
 	firstResend = 250 * time.Millisecond
 	// hintPatience is how long Dial goes on after REFUSED, which anybody
@@ -47,14 +49,15 @@ type halfKey struct {
 // halfOpen is a handshake that a peer has begun and we have answered. Its
 // fields are guarded by the endpoint's lock.
 type halfOpen struct {
-	hs        *stc.Handshake // nil while a worker has it
-	response  []byte
-	nonces    [2][nonceSize]byte // initiator's, ours
-	suite     stc.Suite
-	respondAt time.Time
-	early     []run  // datagrams that came before AUTH_PROOF
-	refusal   []byte // CLOSE, if a limit forbids the session
-	timer     *time.Timer
+	hs         *stc.Handshake // nil while a worker has it
+	response   []byte
+	nonces     [2][nonceSize]byte // initiator's, ours
+	suite      stc.Suite
+	respondAt  time.Time
+	early      []run // datagrams that came before AUTH_PROOF
+	earlyBytes int
+	refusal    []byte // CLOSE, if a limit forbids the session
+	timer      *time.Timer
 }
 
 // parseHandshake copies a frame of a handshake out of its buffer.

@@ -129,6 +129,47 @@ func TestMemoryBudget(t *testing.T) {
 	})
 }
 
+// TestSendMemory writes to peers that take nothing, and to one that does.
+func TestSendMemory(t *testing.T) {
+	const total, streams = 1 << 20, 60
+	inWorld(t, testSeed(t), lan, func(a, b *Config) {
+		a.SendMemory = total
+		b.StreamWindow, b.MaxStreamWindow = 16<<10, 16<<10
+	}, func(t *testing.T, w *world) {
+		sa, sb := w.connect()
+		for range streams {
+			go flood(sa)
+		}
+		time.Sleep(5 * time.Second)
+		held := w.a.Stats().SendMemory
+		t.Logf("%d bytes held", held)
+		if held < total || held > total+streams*guaranteedBuffer {
+			t.Errorf("%d bytes are held for a peer that takes nothing, of %d", held, total)
+		}
+		s2, err := w.a.Dial(t.Context(), addrB, stc.Hash{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s2b, err := w.b.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		transfer(t, s2, s2b, randomBytes(1, 1<<20))
+		if d := time.Since(begin); d > 10*time.Second {
+			t.Errorf("1 MiB to one who takes it took %v", d)
+		}
+		if err := sa.SendFrame(t.Context(), frame.TypeUser, 0, make([]byte, 100_000)); err != nil {
+			t.Error(err)
+		}
+		_ = sb.CloseWithError(CodeNone, "")
+		time.Sleep(time.Second)
+		if held := w.a.Stats().SendMemory; held != 0 {
+			t.Errorf("%d bytes count after the end", held)
+		}
+	})
+}
+
 // TestUnreadAfterTheEnd ends sessions behind what nobody has read: it counts
 // until it is read.
 func TestUnreadAfterTheEnd(t *testing.T) {

@@ -85,7 +85,7 @@ func newLoop(s *Session, mtu mtuSearch, peer netip.AddrPort, now time.Time) *loo
 	shared := &peerAccount{} // until the endpoint admits the session
 	s.credit, s.user.in.memory = &account{of: s.ep.budget, peer: shared}, &account{of: s.ep.budget, peer: shared}
 	l.cc = l.newCongestion()
-	s.user.init(s.cfg.Frames == nil)
+	s.user.init(s.cfg.Frames == nil, &s.ep.sending)
 	if s.link.ordered != nil {
 		l.mtu, l.cc = mtuSearch{size: orderedFrame, tooBig: orderedFrame + 1}, orderedWindow{s.link.ordered}
 	}
@@ -344,9 +344,12 @@ func (l *loop) finish() {
 	}
 	for _, st := range l.s.streams.all() {
 		st.mu.Lock()
-		st.out.buf.reset(st.out.buf.end)
+		st.out.drop(st.out.buf.end)
 		st.mu.Unlock()
 	}
+	l.s.user.mu.Lock()
+	l.s.user.out.drop(l.s.user.out.buf.end)
+	l.s.user.mu.Unlock()
 }
 
 // publish copies the counters for Stats.

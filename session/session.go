@@ -217,12 +217,13 @@ func (s *Session) consume(n uint64) {
 // inbox is where the endpoint leaves datagrams for the loop.
 type inbox struct {
 	room  chan struct{} // capacity 1: put may succeed again
-	total *atomic.Int64 // bytes in all inboxes of the endpoint
+	total *atomic.Int64 // memory in all inboxes of the endpoint, in bytes
 
 	mu    sync.Mutex // guards what follows
 	runs  []run
 	bytes int
-	ended bool // nobody will take any more
+	held  int64 // memory behind them, in bytes
+	ended bool  // nobody will take any more
 }
 
 // run is some datagrams of one sender, consecutive in a buffer.
@@ -241,16 +242,18 @@ const maxInbox = 4 << 20
 
 // maxInboxes is the same for all sessions of an endpoint; those over ordered
 // carriers, which must not drop and can wait, count but are not held to it.
-const maxInboxes = 64 << 20
+// It counts whole buffers, and one that sessions share more than once.
+const maxInboxes = 256 << 20
 
 func (b *inbox) put(r run) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := int64(len(r.data))
+	n := int64(len(r.buf.data))
 	if b.ended || b.bytes+len(r.data) > maxInbox || b.total.Load()+n > maxInboxes && r.link.ordered == nil {
 		return false
 	}
 	b.total.Add(n)
+	b.held += n
 	b.bytes += len(r.data)
 	b.runs = append(b.runs, r)
 	return true
@@ -279,10 +282,10 @@ func (b *inbox) take(old []run) []run {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := b.runs
-	if b.bytes > 0 {
-		b.total.Add(-int64(b.bytes))
+	if b.held > 0 {
+		b.total.Add(-b.held)
 	}
-	b.runs, b.bytes = old[:0], 0
+	b.runs, b.bytes, b.held = old[:0], 0, 0
 	signal(b.room)
 	return out
 }

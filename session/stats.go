@@ -46,6 +46,7 @@ type EndpointStats struct {
 	Dropped                     uint64 // runs of datagrams for a session that was too far behind
 	Stray                       uint64 // runs of datagrams of no session
 	SendErrors                  uint64 // batches that the carrier refused
+	SendMemory                  int64  // gauge: bytes written that have not arrived, in all sessions
 	StreamsRefused              uint64 // for Config.MaxTotalStreams
 	KeyRotations                uint64 // both directions
 	Unhandled                   uint64 // frames of a type that nobody handles
@@ -59,6 +60,7 @@ func (e *Endpoint) Stats() EndpointStats {
 		Totals: e.past, Sessions: len(e.sessions), HalfOpen: len(e.half),
 		PeerStreams:       int(e.peerStreams.Load()),
 		Memory:            e.budget.inUse(),
+		SendMemory:        e.sending.Load(),
 		Handshakes:        e.counters.handshakes.Load(),
 		HandshakesFailed:  e.counters.failed.Load(),
 		HandshakesRefused: e.counters.refused.Load() + e.counters.halfDropped.Load(),

@@ -35,6 +35,10 @@ const (
 	writePiece = 64 << 10
 )
 
+// guaranteedBuffer is what a stream may hold unacknowledged though
+// Config.SendMemory is used up.
+const guaranteedBuffer = 16 << 10
+
 // MaxMessage is the longest message in bytes that SendMessage takes.
 const MaxMessage = 64 << 20
 
@@ -74,7 +78,7 @@ func newStream(s *Session, id uint16, local bool, b bases) *Stream {
 	st.urgency.Store(UrgencyDefault)
 	st.in.init(b.recv, s.cfg.StreamWindow)
 	st.in.told = b.told
-	st.out.init(b.send, s.peerParams.streamWindow)
+	st.out.init(b.send, s.peerParams.streamWindow, &s.ep.sending)
 	return st
 }
 
@@ -221,6 +225,9 @@ func (st *Stream) tryWrite(p []byte) (int, error) {
 		// What has arrived behind a gap takes memory, but no part in what the
 		// path holds.
 		room := int(st.s.sendBuffer.Load()) - (st.out.buffered() - int(st.out.acked.total()))
+		if st.s.ep.sending.Load() >= st.s.cfg.SendMemory {
+			room = min(room, guaranteedBuffer-st.out.buffered())
+		}
 		n = min(len(p), max(min(room, st.s.cfg.SendBuffer-st.out.buffered()), 0))
 		st.out.write(p[:n])
 	}

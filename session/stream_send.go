@@ -1,6 +1,10 @@
 package session
 
-import "github.com/seigr/sttnode/frame"
+import (
+	"sync/atomic"
+
+	"github.com/seigr/sttnode/frame"
+)
 
 // sendState is the state of a stream's sending half.
 type sendState uint8
@@ -19,8 +23,9 @@ const (
 // life is final+1.
 type sendHalf struct {
 	state     sendState
-	base      uint64   // first offset of this life
-	buf       buffer   // bytes not yet acknowledged
+	base      uint64 // first offset of this life
+	buf       buffer // bytes not yet acknowledged
+	held      *atomic.Int64
 	next      uint64   // first offset that has never been sent
 	resend    rangeSet // sent, lost, and to be sent again
 	acked     rangeSet // arrived, above buf.base
@@ -35,9 +40,16 @@ type sendHalf struct {
 	stopCode  uint64
 }
 
-func (h *sendHalf) init(base, window uint64) {
-	h.base, h.next, h.limit = base, base, base+window
+// init begins a life. held counts what is buffered, of all halves together.
+func (h *sendHalf) init(base, window uint64, held *atomic.Int64) {
+	h.base, h.next, h.limit, h.held = base, base, base+window, held
 	h.buf.reset(base)
+}
+
+// drop empties the buffer and moves it to an offset.
+func (h *sendHalf) drop(offset uint64) {
+	h.held.Add(-int64(h.buffered()))
+	h.buf.reset(offset)
 }
 
 // final returns the offset behind the last byte, valid once the half is no
@@ -48,7 +60,10 @@ func (h *sendHalf) final() uint64 { return h.buf.end }
 func (h *sendHalf) buffered() int { return int(h.buf.end - h.buf.base) }
 
 // write takes bytes over.
-func (h *sendHalf) write(p []byte) { h.buf.writeAt(p, h.buf.end) }
+func (h *sendHalf) write(p []byte) {
+	h.buf.writeAt(p, h.buf.end)
+	h.held.Add(int64(len(p)))
+}
 
 // end puts FIN behind what has been written.
 func (h *sendHalf) end() {
@@ -62,14 +77,14 @@ func (h *sendHalf) abort(code uint64) {
 	if h.state == sendOpen || h.state == sendEnded {
 		h.state, h.code = sendReset, code
 		h.resend, h.acked = nil, nil
-		h.buf.reset(h.next)
+		h.drop(h.next)
 	}
 }
 
 // finish records that the peer is known to have everything.
 func (h *sendHalf) finish() {
 	h.state = sendDone
-	h.buf.reset(h.buf.end)
+	h.drop(h.buf.end)
 	h.resend, h.acked = nil, nil
 }
 
@@ -139,6 +154,7 @@ func (h *sendHalf) onAcked(offset uint64, n int, fin bool) (freed int) {
 			h.acked.sub(0, base)
 			freed = int(base - h.buf.base)
 			h.buf.discard(base)
+			h.held.Add(-int64(freed))
 		}
 	} else {
 		h.acked.add(offset, end)

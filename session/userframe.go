@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/seigr/sttnode/frame"
 )
@@ -186,8 +187,8 @@ func (h *userRecv) next() (f UserFrame, ok bool, err error) {
 	return f, true, nil
 }
 
-func (c *userChannel) init(discard bool) {
-	c.out.init(0, firstUserWindow)
+func (c *userChannel) init(discard bool, held *atomic.Int64) {
+	c.out.init(0, firstUserWindow, held)
 	c.in.init(0, firstUserWindow)
 	c.in.discard = discard
 	c.writable, c.readable = make(chan struct{}, 1), make(chan struct{}, 1)

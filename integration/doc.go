@@ -10,5 +10,5 @@
 // The harness is three files. process_test.go owns one process, cluster_test.go a network of them, and tree_test.go makes and compares
 // what is seeded and fetched. Nothing sleeps for a fixed time: every wait is for an event, and has a deadline.
 //
-// Package arch below checks which package of the module may import which.
+// Package arch below checks which package of the module may import which; vectors holds a second implementation of the protocol.
 package integration

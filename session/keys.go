@@ -78,6 +78,7 @@ func (k *sealing) rotate(now time.Time, seq uint64) error {
 	if err != nil {
 		return err
 	}
+	k.key.Erase()
 	k.key, k.first, k.since = key, seq, now
 	k.epoch++
 	k.bytes, k.messages, k.confirmed = 0, 0, false
@@ -141,6 +142,7 @@ func (k *opening) open(now time.Time, epoch uint8, seq uint64, header, payload [
 		if err != nil {
 			return nil, err
 		}
+		k.dropPrev()
 		k.prev, k.prevUntil = k.key, now.Add(keep)
 		k.key, k.first = k.next, seq
 		k.epoch++
@@ -150,7 +152,7 @@ func (k *opening) open(now time.Time, epoch uint8, seq uint64, header, payload [
 			return nil, errEpoch
 		}
 		if !now.Before(k.prevUntil) {
-			k.prev = nil
+			k.dropPrev()
 			return nil, errEpoch
 		}
 		return k.try(k.prev, header, payload, seq)
@@ -169,18 +171,30 @@ func (k *opening) try(key *stc.PacketKey, header, payload []byte, seq uint64) ([
 
 // expire erases the last epoch's key when its time is over.
 func (k *opening) expire(now time.Time) {
-	if k.prev != nil && !now.Before(k.prevUntil) {
+	if !now.Before(k.prevUntil) {
+		k.dropPrev()
+	}
+}
+
+func (k *opening) dropPrev() {
+	if k.prev != nil {
+		k.prev.Erase()
 		k.prev = nil
 	}
 }
 
-// erase forgets all keys.
+// erase forgets all keys, once; nothing may be opened afterwards.
 func (k *opening) erase() {
 	k.secret.Erase()
-	k.key, k.next, k.prev = nil, nil, nil
+	k.dropPrev()
+	k.key.Erase()
+	k.next.Erase()
+	k.key, k.next = nil, nil
 }
 
+// erase forgets the key, once; nothing may be sealed afterwards.
 func (k *sealing) erase() {
 	k.secret.Erase()
+	k.key.Erase()
 	k.key = nil
 }

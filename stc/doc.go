@@ -1,6 +1,7 @@
 // Package stc is all of sttnode's cryptography and hashing: hashes, identities, key derivation, the handshake, packet
 // protection, sealed datagrams, and encryption at rest. It does no I/O, starts no goroutine and imports no other package of
-// the module.
+// the module but what lies below it: internal/gcm, AES-256-GCM made for packets, which is about three times as fast as the
+// standard library's where there are AVX-512, VAES and VPCLMULQDQ, and is the standard library's elsewhere.
 //
 // Nothing here is invented. The parts, used as published and tested against published vectors:
 //
@@ -63,6 +64,6 @@
 // # Secrets in memory
 //
 // Packages fmt, log/slog and encoding/json print Identity, Keyring, Secret and whatever holds keys redacted. Keys are
-// overwritten when done with, as far as Go allows: what the standard library's ciphers keep inside, and what the runtime has
-// copied, can't be.
+// overwritten when done with, as far as Go allows: what the standard library's ciphers and ChaCha20-Poly1305 keep inside, and
+// what the runtime has copied, can't be.
 package stc

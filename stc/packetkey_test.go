@@ -210,6 +210,21 @@ func TestRatchetErases(t *testing.T) {
 	}
 }
 
+func TestPacketKeyErase(t *testing.T) {
+	for _, suite := range []Suite{SuiteAES256GCM, SuiteChaCha20Poly1305} {
+		secret := Secret{1}
+		key, same := mustPacketKey(t, &secret, suite, 3), mustPacketKey(t, &secret, suite, 3)
+		want := key.Seal(nil, []byte("payload"), nil, 9)
+		key.Erase()
+		if key.iv != [packetNonceSize]byte{} {
+			t.Errorf("%v: the IV is left", suite)
+		}
+		if got := same.Seal(nil, []byte("payload"), nil, 9); !bytes.Equal(got, want) {
+			t.Errorf("%v: erasing a key changed another", suite)
+		}
+	}
+}
+
 func TestPacketKeyConcurrent(t *testing.T) {
 	secret := Secret{1}
 	key := mustPacketKey(t, &secret, SuiteAES256GCM, 0)

@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"sync"
+
+	"github.com/seigr/sttnode/stc/internal/gcm"
 )
 
 const (
@@ -50,7 +52,9 @@ func (c *StoreCipher) Seal(dst, plaintext, ad []byte) []byte {
 	rand.Read(random[:]) // never fails since Go 1.24: it ends the program instead
 	dst = append(dst, random[:]...)
 	nonce := dst[start : start+storeNonceSize : start+storeNonceSize]
-	return c.recordAEAD(nonce[:12]).Seal(dst, nonce[12:], plaintext, ad)
+	aead := c.recordAEAD(nonce[:12])
+	defer gcm.Wipe(aead)
+	return aead.Seal(dst, nonce[12:], plaintext, ad)
 }
 
 // Open verifies a record with its ad and appends the plaintext to dst, which must not overlap sealed. Anything else than what
@@ -59,7 +63,9 @@ func (c *StoreCipher) Open(dst, sealed, ad []byte) ([]byte, error) {
 	if len(sealed) < StoreOverhead {
 		return nil, ErrForged
 	}
-	out, err := c.recordAEAD(sealed[:12]).Open(dst, sealed[12:storeNonceSize], sealed[storeNonceSize:], ad)
+	aead := c.recordAEAD(sealed[:12])
+	defer gcm.Wipe(aead)
+	out, err := aead.Open(dst, sealed[12:storeNonceSize], sealed[storeNonceSize:], ad)
 	if err != nil {
 		return nil, ErrForged
 	}
@@ -70,8 +76,8 @@ func (c *StoreCipher) Open(dst, sealed, ad []byte) ([]byte, error) {
 var recordKeys = sync.Pool{New: func() any { return new([2 * aes.BlockSize]byte) }}
 
 // recordAEAD derives the AES-256-GCM key of the records whose nonce begins with these 12 bytes: the counter-mode KDF of NIST
-// SP 800-108 with CMAC-AES-256, label "X", which comes to two AES calls. Setting up the key allocates twice, about 1.3 KiB:
-// the standard library has no way of giving an existing AES-GCM another key.
+// SP 800-108 with CMAC-AES-256, label "X", which comes to two AES calls. Setting up the key allocates, with the standard
+// library twice, about 1.3 KiB: it has no way of giving an existing AES-GCM another key.
 func (c *StoreCipher) recordAEAD(prefix []byte) cipher.AEAD {
 	key := recordKeys.Get().(*[2 * aes.BlockSize]byte)
 	defer recordKeys.Put(key)
@@ -83,13 +89,9 @@ func (c *StoreCipher) recordAEAD(prefix []byte) cipher.AEAD {
 		c.block.Encrypt(half, half)
 	}
 	defer clear(key[:]) // runs before Put
-	block, err := aes.NewCipher(key[:])
+	aead, err := gcm.New(key[:])
 	if err != nil {
-		panic("stc: record key: " + err.Error())
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		panic("stc: record cipher: " + err.Error())
+		panic("stc: record key: " + err.Error()) // only for a key that is not 32 bytes
 	}
 	return aead
 }

@@ -1,12 +1,13 @@
 package stc
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 	"fmt"
 
 	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/sys/cpu"
+
+	"github.com/seigr/sttnode/stc/internal/gcm"
 )
 
 // Suite is the number, on the wire, of an AEAD that seals packets. The zero Suite is none.
@@ -52,11 +53,7 @@ func SupportedSuites() []Suite {
 func (s Suite) newAEAD(key []byte) (cipher.AEAD, error) {
 	switch s {
 	case SuiteAES256GCM:
-		block, err := aes.NewCipher(key)
-		if err != nil {
-			return nil, err
-		}
-		return cipher.NewGCM(block)
+		return gcm.New(key)
 	case SuiteChaCha20Poly1305:
 		return chacha20poly1305.New(key)
 	}

@@ -51,6 +51,7 @@ func TestCheck(t *testing.T) {
 		{name: "session to its carrier", from: "session", to: "session/transport"},
 		{name: "session to the memory carrier", from: "session", to: "session/transport/memory", inTest: true},
 		{name: "below session is session", from: "session/internal/loss", to: "session"},
+		{name: "cryptography to its own kernel", from: "stc", to: "stc/internal/gcm"},
 		{name: "carrier to its own subpackage", from: "session/transport", to: "session/transport/internal/batch"},
 		{name: "memory carrier to the interface", from: "session/transport/memory", to: "session/transport"},
 		{name: "dht's tests use the memory carrier", from: "dht", to: "session/transport/memory", inTest: true},

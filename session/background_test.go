@@ -155,7 +155,31 @@ func TestBackgroundPair(t *testing.T) {
 		if s[0] > 2*s[1] || s[1] > 2*s[0] || s[0]+s[1] < 0.85 {
 			t.Errorf("shares %.3f", s)
 		}
+		if base := b.s.Stats().MinRTT; base > 55*time.Millisecond {
+			t.Errorf("the latecomer takes the first one's queue for part of the path: %v", base)
+		}
 	})
+}
+
+// TestBackgroundTakesOver grows as Reno until the queue has been empty for long.
+func TestBackgroundTakesOver(t *testing.T) {
+	c := newBackground(1000)
+	c.phase, c.cwnd, c.until = slowdownSteady, 100_000, at(time.Hour)
+	r := steadyRTT(50 * time.Millisecond)
+	for i := range ledbatCalm + 10 {
+		before := c.window()
+		now := at(time.Duration(i) * 50 * time.Millisecond)
+		c.update(ackUpdate{
+			now: now, latest: now.Add(-time.Millisecond), bytes: before, prior: before,
+			largest: uint64(100 * i), next: uint64(100*i + 100), rtt: r, sample: 50 * time.Millisecond,
+		})
+		switch grown := c.window() - before; {
+		case i < ledbatCalm-1 && grown > 1000:
+			t.Fatalf("round trip %d: grown by %d", i, grown)
+		case i > ledbatCalm && (grown < before/10 || grown > before/4):
+			t.Fatalf("round trip %d: grown from %d by %d", i, before, grown)
+		}
+	}
 }
 
 // TestBackgroundNoFasterThanReno compares the steps with those of RFC 5681.

@@ -75,11 +75,11 @@ func held(e *Endpoint) (unread, credit, memory int64) {
 // TestMemoryBudget lets peers send to somebody who reads nothing, and one to
 // somebody who does.
 func TestMemoryBudget(t *testing.T) {
-	const total, sessions, streams = 4 << 20, 32, 8
+	const total, perPeer, sessions, streams = 4 << 20, 400 << 10, 32, 8
 	inWorld(t, testSeed(t), memory.Link{Delay: 10 * time.Millisecond}, func(a, b *Config) {
-		b.MaxSessions, b.MaxPeerSessions, b.Memory, b.MaxPeerMemory = sessions, 8, total, 1<<20
+		b.MaxSessions, b.MaxPeerSessions, b.Memory, b.MaxPeerMemory = sessions, 8, total, perPeer
 	}, func(t *testing.T, w *world) {
-		hostile, stop := w.peers(5)
+		hostile, stop := w.peers(10)
 		defer stop()
 		for i := range 20 {
 			s := dial(t, hostile[i%len(hostile)])
@@ -111,7 +111,7 @@ func TestMemoryBudget(t *testing.T) {
 			t.Errorf("only %d of %d bytes are used: the test tests nothing", unread, total)
 		}
 		for p, a := range w.b.budget.peers {
-			if a.lent > 1<<20 {
+			if a.lent > perPeer {
 				t.Errorf("peer %v has %d bytes", p, a.lent)
 			}
 		}

@@ -34,7 +34,8 @@ const (
 type wsListener struct {
 	listener net.Listener
 	server   *http.Server
-	done     chan struct{} // closed when Serve has returned
+	done     chan struct{}  // closed when Serve has returned
+	serving  sync.WaitGroup // the goroutines of the connections in unopened
 
 	mu       sync.Mutex
 	unopened map[net.Conn]struct{} // guarded by mu
@@ -86,8 +87,12 @@ func (w *wsListener) track(c net.Conn, state http.ConnState) {
 			return
 		}
 		w.unopened[c] = struct{}{}
+		w.serving.Add(1)
 	case http.StateHijacked, http.StateClosed:
-		delete(w.unopened, c)
+		if _, ok := w.unopened[c]; ok {
+			delete(w.unopened, c)
+			w.serving.Done()
+		}
 	}
 }
 
@@ -111,6 +116,9 @@ func (w *wsListener) close() error {
 	}
 	err := w.server.Close()
 	<-w.done
+	// One that has just been answered lingers for half a second, so that the
+	// answer is not lost with the connection.
+	w.serving.Wait()
 	return err
 }
 

@@ -32,8 +32,9 @@ type Config struct {
 	MaxSessions int
 	// MaxPeerSessions bounds the sessions with one node. 64.
 	MaxPeerSessions int
-	// MaxHalfOpen bounds the handshakes that others have begun with us.
-	// From half of it on, askers have to prove their address first. 256.
+	// MaxHalfOpen bounds the handshakes that others have begun with us, and
+	// the ordered carriers on which no session has begun yet. From half of
+	// it on, askers have to prove their address first. 256.
 	MaxHalfOpen int
 	// MaxStreams bounds the streams that a peer may have open at a time in
 	// a session. 1,024; at most 32,767.

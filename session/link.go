@@ -71,9 +71,10 @@ var errLinkBroken = errors.New("session: the connection that carries the session
 
 // Serve takes over an ordered carrier that somebody has opened to us, and
 // answers the handshake on it. The session comes out of Accept. A carrier on
-// which no session begins within Config.HandshakeTimeout is closed.
+// which no session begins within Config.HandshakeTimeout is closed; beyond
+// Config.MaxHalfOpen of them further ones are refused with ErrTooManySessions.
 func (e *Endpoint) Serve(carrier transport.Ordered) error {
-	k, err := e.adopt(carrier)
+	k, err := e.adopt(carrier, e.cfg.MaxHalfOpen)
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (e *Endpoint) Serve(carrier transport.Ordered) error {
 // DialOver begins a session over an ordered carrier, which it takes over;
 // otherwise as Dial.
 func (e *Endpoint) DialOver(ctx context.Context, carrier transport.Ordered, peer stc.Hash) (*Session, error) {
-	k, err := e.adopt(carrier)
+	k, err := e.adopt(carrier, e.cfg.MaxSessions)
 	if err != nil {
 		return nil, err
 	}
@@ -99,12 +100,19 @@ func (e *Endpoint) DialOver(ctx context.Context, carrier transport.Ordered, peer
 	return s, err
 }
 
-// adopt starts to read a carrier. On an error it has closed it.
-func (e *Endpoint) adopt(carrier transport.Ordered) (*link, error) {
+// adopt starts to read a carrier, unless as many as maxSilent have no session
+// yet. On an error it has closed it.
+func (e *Endpoint) adopt(carrier transport.Ordered, maxSilent int) (*link, error) {
 	k := &link{ordered: carrier}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed || len(e.links) >= e.cfg.MaxSessions {
+	silent := 0
+	for _, s := range e.links {
+		if s == nil {
+			silent++
+		}
+	}
+	if e.closed || len(e.links) >= e.cfg.MaxSessions || silent >= maxSilent {
 		_ = carrier.Close()
 		if e.closed {
 			return nil, ErrClosed

@@ -141,6 +141,27 @@ func TestWebSocketWrongSeed(t *testing.T) {
 	}
 }
 
+// TestSilentWebSockets checks that connections on which nobody begins a session
+// are bounded, and do not keep those out that carry one.
+func TestSilentWebSockets(t *testing.T) {
+	sa, sb, _, stop := overWebSocket(t, func(c *Config) { c.MaxHalfOpen = 3 })
+	defer stop()
+	results := make(chan error, 1)
+	web := httptest.NewServer(transport.WebSocketHandler(func(w *transport.WebSocket) { results <- sb.ep.Serve(w) }))
+	defer web.Close()
+	for i := range 4 {
+		carrier, err := transport.DialWebSocket(t.Context(), "ws"+strings.TrimPrefix(web.URL, "http"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer carrier.Close()
+		if err := <-results; (i < 3) != (err == nil) || i == 3 && !errors.Is(err, ErrTooManySessions) {
+			t.Errorf("connection %d: %v", i, err)
+		}
+	}
+	transfer(t, sa, sb, []byte("whoever has a session stays"))
+}
+
 func BenchmarkBulkWebSocket(b *testing.B) {
 	sa, sb, _, stop := overWebSocket(b, nil)
 	defer stop()

@@ -126,6 +126,27 @@ func TestWebSocketOnly(t *testing.T) {
 	}
 }
 
+// Where both ways are open, UDP is used, though a provider is known by both.
+func TestUDPIsPreferred(t *testing.T) {
+	l, ctx := newLoopback(t), within(t, time.Minute)
+	boot := l.start(l.config("boot"))
+	seeder := l.start(l.config("s", boot.Addr().String()))
+	seeded, err := seeder.Seed(ctx, writeFile(t, filepath.Join(l.dir, "film"), testBytes("film", 1000)), ImportOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, bootstrap := range map[string]string{"udp": boot.Addr().String(), "ws": boot.WebSocketURL()} {
+		n := l.start(l.config(name, bootstrap))
+		result, err := n.Fetch(ctx, seeded.Root, FetchOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(result.Sources) != 1 || result.Sources[0].Addr != seeder.Addr().String() {
+			t.Errorf("joined by %s: sources %+v", name, result.Sources)
+		}
+	}
+}
+
 // Who joins over WebSocket and has UDP uses UDP from then on, lets go of the
 // link, and is found over UDP.
 func TestWebSocketJoinPrefersUDP(t *testing.T) {

@@ -168,6 +168,7 @@ func (e *Endpoint) add(s *Session, l *loop) error {
 	e.sessions[s.id] = s
 	if s.link.ordered != nil {
 		e.links[s.link] = s
+		s.link.ordered.Admit()
 	}
 	e.counters.handshakes.Add(1)
 	e.wg.Go(l.run)

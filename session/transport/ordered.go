@@ -21,6 +21,11 @@ type Ordered interface {
 	// memory, never more than a frame may have. An error is final.
 	Receive(buf []byte) ([]byte, error)
 
+	// Admit lets frames be as long as they may. Before, as long as nobody
+	// has proven anything, they may have MaxBatch bytes, so that none needs
+	// memory beside a buffer of that size.
+	Admit()
+
 	// RemoteAddr is the address at the other end of the connection, which
 	// may be a proxy's, or invalid if there is none to tell.
 	RemoteAddr() netip.AddrPort

@@ -158,7 +158,7 @@ func names(h http.Header, header, token string) bool {
 }
 
 func newWebSocket(conn *websocket.Conn, cork *corked, remote netip.AddrPort) *WebSocket {
-	conn.SetReadLimit(maxMessage)
+	conn.SetReadLimit(MaxBatch)
 	w := &WebSocket{
 		conn: conn, cork: cork, remote: remote,
 		wake: make(chan struct{}, 1), drain: make(chan struct{}, 1), done: make(chan struct{}),
@@ -337,6 +337,9 @@ func (w *WebSocket) Receive(buf []byte) ([]byte, error) {
 		return buf, nil
 	}
 }
+
+// Admit implements [Ordered].
+func (w *WebSocket) Admit() { w.conn.SetReadLimit(maxMessage) }
 
 // RemoteAddr implements [Ordered].
 func (w *WebSocket) RemoteAddr() netip.AddrPort { return w.remote }

@@ -33,6 +33,7 @@ func TestWebSocketFrames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	server.Admit()
 	buf := make([]byte, MaxBatch)
 	for i, p := range want {
 		got, err := server.Receive(buf)
@@ -49,12 +50,17 @@ func TestWebSocketFrames(t *testing.T) {
 }
 
 func TestWebSocketRefusesLongFrames(t *testing.T) {
-	client, server := webSockets(t)
-	if err := client.Send(make([]byte, maxMessage+1)); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := server.Receive(make([]byte, MaxBatch)); err == nil {
-		t.Errorf("a frame of %d bytes was taken", len(b))
+	for size, admit := range map[int]bool{MaxBatch + 1: false, maxMessage + 1: true} {
+		client, server := webSockets(t)
+		if admit {
+			server.Admit()
+		}
+		if err := client.Send(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := server.Receive(make([]byte, MaxBatch)); err == nil {
+			t.Errorf("a frame of %d bytes was taken", len(b))
+		}
 	}
 }
 

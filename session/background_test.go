@@ -144,6 +144,9 @@ func TestBackgroundYields(t *testing.T) {
 // TestBackgroundPair lets two flows in the background share a link, the second
 // of which finds a queue when it comes.
 func TestBackgroundPair(t *testing.T) {
+	if testing.Short() {
+		t.Skip("80 s of traffic")
+	}
 	const rate = 10 * megabit
 	dumbbell(t, rate, 200*time.Millisecond, func(t *testing.T, start func(Congestion) flow) {
 		a := start(CongestionBackground)

@@ -48,7 +48,7 @@ func TestWebSocketMember(t *testing.T) {
 	c := newCluster(t)
 	c.bootstrap.p.stop(t)
 	c.bootstrap.serve(t, "bootstrap", "--bootstrap", "", "--ws-listen", "127.0.0.1:0")
-	path := randomFile(t, rnd, filepath.Join(c.dir, "file"), pick[int64](16<<20, 256<<20))
+	path := randomFile(t, rnd, filepath.Join(c.dir, "file"), pick[int64](64<<20, 256<<20))
 	_, hashes := c.seeders(t, 2, []string{"--ws-listen", "127.0.0.1:0"}, path)
 
 	m := c.member(t, "blocked")

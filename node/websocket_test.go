@@ -68,7 +68,7 @@ func (l *loopback) start(cfg Config) *Node {
 }
 
 // A node without UDP that knows nothing but a WebSocket address joins, finds
-// providers, fetches from two of them, provides, and is found.
+// providers, fetches from them, provides, and is found.
 func TestWebSocketOnly(t *testing.T) {
 	l, ctx := newLoopback(t), within(t, time.Minute)
 	boot := l.start(l.config("boot"))
@@ -89,10 +89,10 @@ func TestWebSocketOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFile(t, out, data)
-	if len(result.Sources) != 2 {
-		t.Errorf("sources %+v", result.Sources)
+	if found := n.Stats().Fetching.ProvidersFound; found != 2 {
+		t.Errorf("%d providers found", found)
 	}
-	for _, s := range result.Sources {
+	for _, s := range result.Sources { // of which one may be done before the other begins
 		if !strings.HasPrefix(s.Addr, "ws://127.0.0.1:") {
 			t.Errorf("source %+v", s)
 		}

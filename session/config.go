@@ -69,7 +69,8 @@ type Config struct {
 	// Congestion selects the congestion controller.
 	Congestion Congestion
 
-	// MaxDatagram bounds the size in bytes that the path search tries. 1,452.
+	// MaxDatagram bounds the size in bytes that the path search tries, at
+	// least 1,200. 65,507: the search ends at what the interface takes.
 	MaxDatagram int
 
 	// Rotation says when keys are replaced.

@@ -75,7 +75,6 @@ type lossDetector struct {
 
 	firstSample time.Time // of rtt: losses before it do not count as persistent congestion
 	lostPackets uint64
-	sentPackets uint64
 	spurious    uint64 // declared lost, acknowledged later
 	order       reordering
 }
@@ -131,7 +130,6 @@ func (d *lossDetector) sent(p sentPacket) {
 	}
 	d.packets[(d.head+d.count)&(len(d.packets)-1)] = p
 	d.count++
-	d.sentPackets++
 	if p.eliciting {
 		d.inFlight += p.size
 		d.outstanding++
@@ -141,6 +139,13 @@ func (d *lossDetector) sent(p sentPacket) {
 		d.at(d.next() - 1).state = packetAcked
 		d.trim()
 	}
+}
+
+// withdraw takes the latest packet, which has not left after all, out of
+// flight. Its number is never used again.
+func (d *lossDetector) withdraw() {
+	d.settle(d.at(d.next()-1), packetAcked)
+	d.trim()
 }
 
 // settle takes an outstanding packet out of flight.

@@ -219,7 +219,7 @@ func (l *loop) detectLosses(now time.Time) {
 		if !p.probe {
 			l.cc.lost(now, p)
 		}
-		l.lost(p)
+		l.lost(now, p)
 	})
 	if r.persistent {
 		l.cc.collapsed()
@@ -248,12 +248,12 @@ func (l *loop) delivered(p *sentPacket) {
 }
 
 // lost queues what a lost packet carried to be sent again.
-func (l *loop) lost(p *sentPacket) {
+func (l *loop) lost(now time.Time, p *sentPacket) {
 	if p.probe {
-		l.mtu.probeLost(p.size)
+		l.mtu.probeLost(now, p.size)
 		return
 	}
-	if l.mtu.vanished(p.size) {
+	if l.mtu.vanished(now, p.size) {
 		l.cc.setDatagram(l.mtu.size)
 	}
 	l.repeat(p)

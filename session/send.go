@@ -1,8 +1,10 @@
 package session
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/seigr/sttnode/frame"
@@ -90,19 +92,23 @@ func (l *loop) send(now time.Time) time.Time {
 
 // flush hands a batch to the carrier. What it refuses counts as lost on the
 // way.
-func (l *loop) flush(b *batch) {
+func (l *loop) flush(b *batch) error {
 	if b.count == 0 {
-		return
+		return nil
 	}
-	l.transmit(b.buf, b.size, l.peer)
+	err := l.transmit(b.buf, b.size, l.peer)
 	b.buf, b.size, b.count = b.buf[:0], 0, 0
+	return err
 }
 
-func (l *loop) transmit(buf []byte, size int, to netip.AddrPort) {
-	l.bytesSent += uint64(len(buf))
-	if err := l.s.link.send(buf, size, to); err != nil {
+func (l *loop) transmit(buf []byte, size int, to netip.AddrPort) error {
+	err := l.s.link.send(buf, size, to)
+	if err != nil {
 		l.s.ep.counters.sendErrors.Add(1)
+	} else {
+		l.bytesSent += uint64(len(buf))
 	}
+	return err
 }
 
 // begin appends a header to a batch and returns where frame and payload
@@ -423,17 +429,24 @@ func (l *loop) updateCredit(now time.Time) {
 // probeMTU sends a padded PING of the size that the search wants to know
 // about, once the handshake is over and the window has room.
 func (l *loop) probeMTU(now time.Time, b *batch) {
-	size := l.mtu.next()
-	if size == 0 || l.s.State() != StateActive || !l.rtt.sampled || l.loss.inFlight+size > l.cc.window() {
+	if l.s.State() != StateActive || !l.rtt.sampled {
 		return
 	}
-	l.flush(b)
-	l.mtu.sent(size)
-	start, payload := l.begin(b, frame.TypeControl, 0)
-	b.buf = frame.AppendPing(b.buf)
-	b.buf = frame.AppendPadding(b.buf, size-stc.TagSize-(len(b.buf)-start))
-	l.finishFrame(now, b, start, payload, sentPacket{eliciting: true, probe: true})
-	l.flush(b)
+	for size := l.mtu.next(now); size != 0 && l.loss.inFlight+size <= l.cc.window(); size = l.mtu.next(now) {
+		l.flush(b)
+		l.mtu.sent(size)
+		start, payload := l.begin(b, frame.TypeControl, 0)
+		b.buf = frame.AppendPing(b.buf)
+		b.buf = frame.AppendPadding(b.buf, size-stc.TagSize-(len(b.buf)-start))
+		l.finishFrame(now, b, start, payload, sentPacket{eliciting: true, probe: true})
+		if !errors.Is(l.flush(b), syscall.EMSGSIZE) {
+			return
+		}
+		l.loss.withdraw()
+		l.pace.sent(-size)
+		l.framesSent--
+		l.mtu.refused(now, size)
+	}
 }
 
 // sendPath answers a challenge where it came from, and challenges a new

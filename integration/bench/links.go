@@ -26,7 +26,8 @@ type linkCase struct {
 }
 
 // The rate of most cases; of it, 95.7 % can be goodput with IPv4, UDP and our
-// own headers in datagrams of 1,452 bytes.
+// own headers in datagrams of 1,452 bytes, 95.8 % in those of 1,472 that an
+// Ethernet carries.
 const linkMbit = 100
 
 func lossy(name, loss string, least float64) linkCase {
@@ -168,6 +169,9 @@ type flow struct{ server, client *process }
 
 func startFlow(subject string, port int, d time.Duration) (*flow, error) {
 	addr := fmt.Sprintf("10.77.0.2:%d", port)
+	if subject == "stt" {
+		subject = "stt-path"
+	}
 	server, err := start("nl1", roleServer, subject, addr)
 	if err != nil {
 		return nil, err

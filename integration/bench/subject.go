@@ -42,7 +42,8 @@ type stream interface {
 
 // subjects are known by name on the command line of the processes.
 var subjects = map[string]subject{
-	"stt":       stt{},
+	"stt":       stt{datagram: 1452}, // as the others' over loopback
+	"stt-path":  stt{},               // whatever the path carries
 	"stt-cubic": stt{congestion: session.CongestionCUBIC},
 	"stt-bbr":   stt{congestion: session.CongestionBBR},
 	"quic-go":   quicGo{},

@@ -14,6 +14,7 @@ import (
 // stt is the session layer of sttnode.
 type stt struct {
 	congestion session.Congestion
+	datagram   int // limit in bytes; 0 for none
 }
 
 func (s stt) endpoint(addr string, name string) (*session.Endpoint, error) {
@@ -29,7 +30,7 @@ func (s stt) endpoint(addr string, name string) (*session.Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return session.NewEndpoint(udp, session.Config{Identity: id, Keyring: keys, Congestion: s.congestion, MaxPeerSessions: 10_000})
+	return session.NewEndpoint(udp, session.Config{Identity: id, Keyring: keys, Congestion: s.congestion, MaxPeerSessions: 10_000, MaxDatagram: s.datagram})
 }
 
 func (s stt) listen(addr string) (listener, error) {

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/seigr/sttnode/session/transport"
@@ -33,7 +34,8 @@ type Link struct {
 	Corrupt   float64       // share that arrives with one bit flipped
 	Rate      int64         // bytes a second, 0 = no limit
 	Queue     int           // bytes that may wait for the rate; 0 = 256 KiB
-	MTU       int           // longer datagrams vanish; 0 = 65,507
+	MTU       int           // longer datagrams vanish on the way; 0: none that the interface takes
+	Interface int           // longer datagrams are refused by Send; 0 = 1,472, an Ethernet's
 	Down      bool          // nothing arrives
 
 	// Through makes links that have the same one share Rate and Queue.
@@ -167,11 +169,7 @@ func (n *Network) send(data []byte, from, to netip.AddrPort) {
 	loss, dup, reorder, corrupt := s.rng.Float64(), s.rng.Float64(), s.rng.Float64(), s.rng.Float64()
 	jitter, bit := s.rng.Float64(), s.rng.Uint64()
 	dst := n.conns[to]
-	mtu := s.MTU
-	if mtu == 0 {
-		mtu = 65507
-	}
-	if dst == nil || s.Down || len(data) > mtu || loss < s.Loss {
+	if dst == nil || s.Down || s.MTU > 0 && len(data) > s.MTU || loss < s.Loss {
 		n.stats.Lost++
 		return
 	}
@@ -271,6 +269,13 @@ func (c *Conn) Send(buf []byte, size int, to netip.AddrPort) error {
 	defer c.net.mu.Unlock()
 	if c.closed {
 		return net.ErrClosed
+	}
+	largest := c.net.state(c.addr, to).Interface
+	if largest == 0 {
+		largest = 1472
+	}
+	if min(size, len(buf)) > largest {
+		return fmt.Errorf("memory: datagrams of %d bytes: %w", size, syscall.EMSGSIZE)
 	}
 	for len(buf) > 0 {
 		k := min(size, len(buf))

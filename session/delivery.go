@@ -51,8 +51,11 @@ func (l *loop) settleDelivery() {
 		st.out.finish()
 	}
 	done := st.finished()
+	room, of := st.room()
 	st.mu.Unlock()
-	if freed > 0 {
+	// A writer is worth waking for a quarter of the buffer, not for each
+	// acknowledgement.
+	if freed > 0 && 4*room >= of {
 		st.wakeWriter()
 	}
 	if done {

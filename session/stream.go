@@ -222,13 +222,8 @@ func (st *Stream) tryWrite(p []byte) (int, error) {
 	case st.err != nil:
 		err = st.err
 	default:
-		// What has arrived behind a gap takes memory, but no part in what the
-		// path holds.
-		room := int(st.s.sendBuffer.Load()) - (st.out.buffered() - int(st.out.acked.total()))
-		if st.s.ep.sending.Load() >= st.s.cfg.SendMemory {
-			room = min(room, guaranteedBuffer-st.out.buffered())
-		}
-		n = min(len(p), max(min(room, st.s.cfg.SendBuffer-st.out.buffered()), 0))
+		room, _ := st.room()
+		n = min(len(p), max(room, 0))
 		st.out.write(p[:n])
 	}
 	st.mu.Unlock()
@@ -236,6 +231,21 @@ func (st *Stream) tryWrite(p []byte) (int, error) {
 		st.s.notify(st)
 	}
 	return n, err
+}
+
+// room returns how many bytes may be written, of how many when the stream
+// holds none; st.mu is held.
+func (st *Stream) room() (room, of int) {
+	buffered := st.out.buffered()
+	// What has arrived behind a gap takes memory, but no part in what the path
+	// holds.
+	of = int(st.s.sendBuffer.Load())
+	room = min(of+int(st.out.acked.total()), st.s.cfg.SendBuffer) - buffered
+	if st.s.ep.sending.Load() >= st.s.cfg.SendMemory {
+		of = min(of, guaranteedBuffer)
+		room = min(room, guaranteedBuffer-buffered)
+	}
+	return room, of
 }
 
 // SendMessage writes p as one message: the peer's ReceiveMessage returns

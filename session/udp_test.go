@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -16,14 +17,18 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // overUDP connects two endpoints over loopback.
-func overUDP(t testing.TB) (sa, sb *Session, stop func()) {
+func overUDP(t testing.TB) (sa, sb *Session, stop func()) { return overUDPOf(t, 0) }
+
+// overUDPOf is overUDP with a bound to the size of datagrams; 0 for the
+// default.
+func overUDPOf(t testing.TB, datagram int) (sa, sb *Session, stop func()) {
 	t.Helper()
 	listen := func(name string) *Endpoint {
 		conn, err := transport.ListenUDP("127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := NewEndpoint(conn, Config{Identity: identity(t, name), Keyring: keyring(t, "one")})
+		e, err := NewEndpoint(conn, Config{Identity: identity(t, name), Keyring: keyring(t, "one"), MaxDatagram: datagram})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,8 +68,16 @@ func TestStreamIsAConn(t *testing.T) {
 	})
 }
 
+// BenchmarkBulk moves bytes over loopback, in datagrams as an Ethernet
+// carries them and in what loopback takes.
 func BenchmarkBulk(b *testing.B) {
-	sa, sb, stop := overUDP(b)
+	for _, datagram := range []int{1452, 65507} {
+		b.Run(fmt.Sprint(datagram), func(b *testing.B) { benchmarkBulk(b, datagram) })
+	}
+}
+
+func benchmarkBulk(b *testing.B, datagram int) {
+	sa, sb, stop := overUDPOf(b, datagram)
 	defer stop()
 	go func() {
 		for {
@@ -106,12 +119,14 @@ func BenchmarkRequest(b *testing.B) {
 				return
 			}
 			go func() {
-				_, _ = io.Copy(st, st)
+				var p [200]byte
+				n, _ := io.ReadFull(st, p[:])
+				_, _ = st.Write(p[:n])
 				_ = st.Close()
 			}()
 		}
 	}()
-	p := make([]byte, 100)
+	p, answer := make([]byte, 100), make([]byte, 101)
 	b.ReportAllocs()
 	for b.Loop() {
 		st, err := sa.OpenStream(context.Background())
@@ -120,8 +135,8 @@ func BenchmarkRequest(b *testing.B) {
 		}
 		_, _ = st.Write(p)
 		_ = st.CloseWrite()
-		if _, err := io.ReadAll(st); err != nil {
-			b.Fatal(err)
+		if n, err := io.ReadFull(st, answer); n != len(p) || err != io.ErrUnexpectedEOF {
+			b.Fatalf("answer of %d bytes: %v", n, err)
 		}
 		_ = st.Close()
 	}

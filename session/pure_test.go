@@ -153,6 +153,27 @@ func ackOf(t *testing.T, ranges ...frame.Range) frame.Ack {
 	return a
 }
 
+// TestRTTOfLateAcknowledgement samples a path of 50 ms by an acknowledgement
+// that repeats a lost one.
+func TestRTTOfLateAcknowledgement(t *testing.T) {
+	var r rtt
+	r.update(time.Second, 950*time.Millisecond)
+	if r.srtt() != 50*time.Millisecond || r.pto(maxAckDelay) > 200*time.Millisecond {
+		t.Errorf("round trip %v, probe timeout %v", r.srtt(), r.pto(maxAckDelay))
+	}
+	for range 100 {
+		r.update(time.Second, 950*time.Millisecond)
+	}
+	if r.srtt() != 50*time.Millisecond {
+		t.Errorf("round trip %v after more of them", r.srtt())
+	}
+	r = rtt{}
+	r.update(50*time.Millisecond, time.Hour) // a lie
+	if r.srtt() != 50*time.Millisecond {
+		t.Errorf("round trip %v by a peer that lies", r.srtt())
+	}
+}
+
 func TestLossByPacketThreshold(t *testing.T) {
 	d, start := detector(10)
 	r := &rtt{}

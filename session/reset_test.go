@@ -33,6 +33,24 @@ func TestRestartedPeer(t *testing.T) {
 	}
 }
 
+// TestRestartedPeerOfSilentSession does the same to a session on which nothing
+// is sent but the signs of life.
+func TestRestartedPeerOfSilentSession(t *testing.T) {
+	inWorld(t, 1, lan, nil, func(t *testing.T, w *world) {
+		sa, sb := w.connect()
+		transfer(t, sa, sb, []byte("before"))
+		time.Sleep(time.Second) // what acknowledges the transfer is no sign of life
+		w.connB.Close()
+		again, _ := w.endpoint(addrB, w.cfgB)
+		defer again.Close()
+		start := time.Now()
+		<-sa.Done()
+		if d := time.Since(start); !errors.Is(sa.Err(), ErrForgotten) || d > sa.cfg.KeepAlive+time.Second {
+			t.Errorf("%v after %v, want ErrForgotten after %v", sa.Err(), d, sa.cfg.KeepAlive)
+		}
+	})
+}
+
 // TestForgedUnknown checks that nobody but the peer can say that it has
 // forgotten a session.
 func TestForgedUnknown(t *testing.T) {

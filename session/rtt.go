@@ -17,14 +17,19 @@ type rtt struct {
 
 // update takes one sample. delay is what the peer says it waited before it
 // acknowledged. Unlike RFC 9002 section 5.3 it is not limited to the maximum
-// that the peer promised: an acknowledgement that repeats a lost one is
-// truly late, and without its delay a bad path's estimate would only grow.
-// The least sample bounds what a liar can gain.
+// that the peer promised, nor ignored for the first sample: an acknowledgement
+// that repeats a lost one is truly late, and without its delay a bad path's
+// estimate would only grow. A receiver of much data, which rarely gets a
+// sample, would be stuck with a first one of a second. The least sample bounds
+// what a liar can gain later.
 func (r *rtt) update(sample, delay time.Duration) {
 	sample = max(sample, time.Microsecond)
 	r.latest = sample
 	if !r.sampled {
 		r.sampled = true
+		if delay < sample {
+			sample -= delay
+		}
 		r.least, r.smoothed, r.variation = sample, sample, sample/2
 		return
 	}

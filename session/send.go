@@ -268,6 +268,10 @@ func (l *loop) appendControl(now time.Time, b *batch) {
 	if l.pending&ctlPing != 0 {
 		b.buf = frame.AppendPing(b.buf)
 	}
+	// A peer that has forgotten us answers only what is longer than its answer.
+	if short := unknownSize + 1 - stc.TagSize - (len(b.buf) - start); short > 0 {
+		b.buf = frame.AppendPadding(b.buf, short)
+	}
 	l.pending = 0
 	l.finishFrame(now, b, start, payload, p)
 }

@@ -163,7 +163,9 @@ func (b *bbr) setDatagram(size int) { b.datagram = size }
 func (b *bbr) idle(inFlight int)    { b.rate.limit(inFlight) }
 
 // pacing begins with the initial window over the first round trip known. On a
-// path shorter than our timers are fine, the window alone limits.
+// path shorter than our timers are fine, the window alone limits; and it is
+// never slower than the least window in a round trip, which is all that a long
+// darkness leaves of a rate.
 func (b *bbr) pacing(r *rtt) float64 {
 	if b.started && b.minRTT < bbrShortRTT {
 		return unbounded
@@ -171,7 +173,7 @@ func (b *bbr) pacing(r *rtt) float64 {
 	if b.paced == 0 {
 		return bbrStartupPacingGain * float64(b.cwnd) / max(r.srtt(), time.Millisecond).Seconds()
 	}
-	return b.paced
+	return max(b.paced, float64(b.minPipe())/max(r.srtt(), time.Millisecond).Seconds())
 }
 
 func (b *bbr) sent(now time.Time, size, inFlight int) rateStamp {

@@ -118,6 +118,17 @@ func TestResumesAfterDarkness(t *testing.T) {
 	}
 }
 
+// TestBBRNeverStops gives BBR the rate that a long darkness has left.
+func TestBBRNeverStops(t *testing.T) {
+	b := newBBR(1200, 1)
+	var r rtt
+	r.update(50*time.Millisecond, 0)
+	b.started, b.minRTT, b.paced = true, 50*time.Millisecond, 27
+	if got := b.pacing(&r); got < 4*1200/0.05 {
+		t.Errorf("paced at %.0f bytes a second, less than four datagrams a round trip", got)
+	}
+}
+
 func at(d time.Duration) time.Time {
 	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(d)
 }

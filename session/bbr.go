@@ -90,10 +90,10 @@ type bbr struct {
 
 	// Rounds: what is delivered now was sent after the last round began.
 	round          uint64
-	roundStart     bool
 	roundEnd       uint64 // delivered
-	lossRoundStart bool
 	lossRoundEnd   uint64
+	roundStart     bool
+	lossRoundStart bool
 
 	// The model, section 5.5.
 	maxBW         [2]float64 // of this cycle and the one before
@@ -108,18 +108,18 @@ type bbr struct {
 	minRTTAt      time.Time
 	probeMinRTT   time.Duration
 	probeMinAt    time.Time
-	probeExpired  bool
 	extra         extraAcked
+	probeExpired  bool
 	lossInRound   bool
 	lossEvents    int
 	lostInRound   int
 	ackedInRound  int
 	leastInRound  time.Duration // of the last round
 	low           lowSamples
-	minKnown      bool
 	undo          bbrBounds
 	fullBW        float64
 	fullBWRounds  int
+	minKnown      bool
 	fullBWNow     bool
 	fullBWReached bool
 	lossExit      bool // losses have ended Startup

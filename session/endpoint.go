@@ -319,6 +319,11 @@ func (e *Endpoint) unknown(b []byte, r run, t frame.Type) {
 		return
 	}
 	e.mu.Lock()
+	if s := e.sessions[frame.SessionID(b[2:10])]; s != nil { // since dispatch looked
+		e.mu.Unlock()
+		s.deliver(r, b)
+		return
+	}
 	h := e.halfAddr[r.from]
 	if h != nil && len(h.early) < maxEarly && h.earlyBytes+len(b) <= maxEarlyBytes {
 		// Copied, so that it does not hold a buffer many times as long.

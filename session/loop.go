@@ -56,7 +56,7 @@ type loop struct {
 	starved    []*Stream    // streams whose turn came while there was no session credit
 	dirty      []*Stream
 	runs       []run
-	ackScratch [maxAckBody]byte
+	ackScratch []byte    // of maxAckBody bytes, nil while idle
 	proofAt    time.Time // when to send it again
 	proofs     int
 
@@ -230,6 +230,7 @@ func (l *loop) checkTimers(now time.Time) {
 	l.open.expire(now)
 	if l.loss.tidy(now) {
 		l.runs, l.settled, l.pieces, l.held.frames = nil, nil, nil, nil
+		l.ackScratch = nil
 		l.s.inbox.tidy()
 	}
 	if at := l.loss.deadline(l.pto()); !at.IsZero() && !now.Before(at) {
@@ -252,8 +253,13 @@ func (l *loop) checkTimers(now time.Time) {
 // written has been delivered, and reports whether it has begun.
 func (l *loop) closeRequested(now time.Time) bool {
 	l.s.mu.Lock()
-	r := l.s.closing
+	r, forgotten := l.s.closing, l.s.forgotten
+	l.s.forgotten = time.Time{}
 	l.s.mu.Unlock()
+	if l.lastHeard.Before(forgotten) {
+		l.end(ErrForgotten)
+		return true
+	}
 	l.closing = r
 	if r == nil {
 		return false

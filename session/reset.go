@@ -47,7 +47,9 @@ func (e *Endpoint) sendUnknown(b []byte, to netip.AddrPort) {
 	_ = e.link.send(out, len(out), to)
 }
 
-// onUnknown ends a session whose peer proves that it has forgotten it.
+// onUnknown ends a session whose peer proves that it has forgotten it, unless
+// it has been heard since: data right behind AUTH_PROOF may come to a node that
+// does not know the session yet.
 func (e *Endpoint) onUnknown(p handshakePacket) {
 	e.mu.RLock()
 	s := e.sessions[p.id]
@@ -57,8 +59,11 @@ func (e *Endpoint) onUnknown(p handshakePacket) {
 	}
 	s.mu.Lock()
 	told := s.reset != (resetToken{}) && subtle.ConstantTimeCompare(s.reset[:], p.body) == 1
+	if told {
+		s.forgotten = p.at
+	}
 	s.mu.Unlock()
 	if told {
-		s.requestClose(closeRequest{gone: ErrForgotten})
+		signal(s.wake)
 	}
 }

@@ -51,6 +51,27 @@ func TestRestartedPeerOfSilentSession(t *testing.T) {
 	})
 }
 
+// TestUnknownOvertaken gives a session an answer to what it sent before the
+// peer knew it.
+func TestUnknownOvertaken(t *testing.T) {
+	inWorld(t, 1, lan, nil, func(t *testing.T, w *world) {
+		sa, sb := w.connect()
+		early := time.Now()
+		time.Sleep(time.Second)
+		transfer(t, sa, sb, []byte("x"))
+		token := w.b.resets.token(sa.ID())
+		unknown := handshakePacket{typ: frame.TypeHandshake, id: sa.ID(), kind: kindUnknown, body: token[:], at: early}
+		w.a.onUnknown(unknown)
+		transfer(t, sa, sb, []byte("still up"))
+		time.Sleep(time.Second)
+		unknown.at = time.Now()
+		w.a.onUnknown(unknown)
+		if <-sa.Done(); !errors.Is(sa.Err(), ErrForgotten) {
+			t.Error(sa.Err())
+		}
+	})
+}
+
 // TestForgedUnknown checks that nobody but the peer can say that it has
 // forgotten a session.
 func TestForgedUnknown(t *testing.T) {

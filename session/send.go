@@ -224,7 +224,10 @@ func (l *loop) ackBody(now time.Time) []byte {
 	if l.recv.waiting == 0 {
 		return nil
 	}
-	body := l.recv.body(l.ackScratch[:0], now, maxAckBody)
+	if l.ackScratch == nil {
+		l.ackScratch = make([]byte, 0, maxAckBody)
+	}
+	body := l.recv.body(l.ackScratch, now, maxAckBody)
 	l.recv.acknowledged()
 	return body
 }

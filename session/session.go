@@ -62,8 +62,11 @@ type Session struct {
 	remote   netip.AddrPort
 	observed netip.AddrPort
 	reset    resetToken // proves that the peer has forgotten the session; zero until it has told
-	err      error
-	stats    Stats
+	// forgotten is when the peer has proven that; zero while the loop has
+	// nothing to look into.
+	forgotten time.Time
+	err       error
+	stats     Stats
 }
 
 // closeRequest asks the loop to end the session.

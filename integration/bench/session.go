@@ -47,6 +47,9 @@ var loopbackCases = []loopbackCase{
 	{"bulk:8", "usage", []string{"stt", "quic-go", "yamux"}, []metric{
 		{"bulk8", "MB/s", []goal{{"quic-go", true, 3}}, goodput},
 	}},
+	{"bulk:1", "usage", []string{"stt-ws", "tls"}, []metric{
+		{"ws-bulk1", "MB/s", []goal{{"tls", true, 0.7}}, goodput},
+	}},
 	{"request", "usage", []string{"stt", "quic-go", "yamux"}, []metric{
 		{"rr-p50", "µs", []goal{{"quic-go", false, 0.4}}, func(m measured) float64 { return m.client.P50 }},
 		{"rr-p99", "µs", []goal{{"quic-go", false, 0.4}}, func(m measured) float64 { return m.client.P99 }},

@@ -46,6 +46,7 @@ var subjects = map[string]subject{
 	"stt-path":  stt{},               // whatever the path carries
 	"stt-cubic": stt{congestion: session.CongestionCUBIC},
 	"stt-bbr":   stt{congestion: session.CongestionBBR},
+	"stt-ws":    sttOverWS{},
 	"quic-go":   quicGo{},
 	"tls":       tlsOverTCP{},
 	"yamux":     tlsOverTCP{mux: true},

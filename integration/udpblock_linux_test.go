@@ -19,7 +19,7 @@ func TestUDPBlocked(t *testing.T) {
 	}
 	for _, tool := range []string{"ip", "nft"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("there is no %s", tool)
+			t.Fatalf("there is no %s; Debian has it in iproute2 or nftables", tool)
 		}
 	}
 	run := func(args ...string) {

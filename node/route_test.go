@@ -9,12 +9,12 @@ import (
 )
 
 // racer is one side of a race: it succeeds or fails after a while, unless it is
-// cancelled. A stubborn one has succeeded already when it is cancelled.
+// cancelled. One that is late to hear of it has succeeded all the same.
 type racer struct {
-	name     string
-	takes    time.Duration
-	err      error
-	stubborn bool
+	name  string
+	takes time.Duration
+	err   error
+	late  bool
 
 	began     time.Duration // since the race began; −1: not at all
 	cancelled bool
@@ -29,7 +29,7 @@ func (r *racer) run(start time.Time) func(context.Context) (string, error) {
 			return r.name, r.err
 		case <-ctx.Done():
 			r.cancelled = true
-			if r.stubborn {
+			if r.late {
 				return r.name, nil
 			}
 			return "", ctx.Err()
@@ -58,8 +58,8 @@ func TestRace(t *testing.T) {
 		{"the second fails", racer{takes: 500 * ms}, racer{takes: 100 * ms, err: failed}, 250 * ms, "first", 500 * ms, 250 * ms, ""},
 		{"both fail", racer{takes: 500 * ms, err: failed}, racer{takes: 100 * ms, err: failed}, 250 * ms, "", 500 * ms, 250 * ms, ""},
 		{"no head start", racer{takes: time.Hour}, racer{takes: 100 * ms}, 0, "second", 100 * ms, 0, ""},
-		{"both, the second sooner", racer{takes: time.Hour, stubborn: true}, racer{takes: 100 * ms}, 250 * ms, "first", 350 * ms, 250 * ms, "second"},
-		{"both, the first sooner", racer{takes: 300 * ms}, racer{takes: time.Hour, stubborn: true}, 250 * ms, "first", 300 * ms, 250 * ms, "second"},
+		{"both, the second sooner", racer{takes: time.Hour, late: true}, racer{takes: 100 * ms}, 250 * ms, "first", 350 * ms, 250 * ms, "second"},
+		{"both, the first sooner", racer{takes: 300 * ms}, racer{takes: time.Hour, late: true}, 250 * ms, "first", 300 * ms, 250 * ms, "second"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -53,7 +53,7 @@ func start(namespace string, args ...string) (*process, error) {
 
 // processLimit is how long a process may live: a subject that hangs must not
 // hang the benchmark.
-const processLimit = 3 * time.Minute
+const processLimit = 5 * time.Minute
 
 func (p *process) line() (string, error) {
 	s, err := p.out.ReadString('\n')
@@ -73,6 +73,11 @@ func (p *process) ask(question string, answer any) error {
 	if err := p.say(question); err != nil {
 		return err
 	}
+	return p.result(answer)
+}
+
+// result decodes the line that comes next.
+func (p *process) result(answer any) error {
 	s, err := p.line()
 	if err != nil {
 		return err
@@ -129,11 +134,7 @@ func pair(name, task, question string) (measured, error) {
 			return m, err
 		}
 	}
-	s, err := client.line()
-	if err != nil {
-		return m, err
-	}
-	return m, json.Unmarshal([]byte(s), &m.client)
+	return m, client.result(&m.client)
 }
 
 func awaitMark(p *process) error {

@@ -22,7 +22,7 @@ type row struct {
 }
 
 func newRow(name, subject, unit string, figures []float64) row {
-	r := row{Bench: "session", Case: name, Subject: subject, Unit: unit, Runs: len(figures)}
+	r := row{Case: name, Subject: subject, Unit: unit, Runs: len(figures)}
 	if len(figures) == 0 {
 		return r
 	}
@@ -36,6 +36,7 @@ func newRow(name, subject, unit string, figures []float64) row {
 
 // report prints rows for people or for machines.
 type report struct {
+	bench  string // the command
 	json   bool
 	wanted []string // cases; empty: all
 	headed bool
@@ -45,8 +46,26 @@ func (r *report) wantsName(name string) bool {
 	return len(r.wanted) == 0 || slices.Contains(r.wanted, name)
 }
 
-func (r *report) wants(ms []metric) bool {
-	return slices.ContainsFunc(ms, func(m metric) bool { return r.wantsName(m.name) })
+func wants[M any](r *report, ms []metric[M]) bool {
+	return slices.ContainsFunc(ms, func(m metric[M]) bool { return r.wantsName(m.name) })
+}
+
+// printMetrics prints the wanted figures of a case, those of the first subject, which is ours, first.
+func printMetrics[M any](r *report, metrics []metric[M], subjects []string, taken map[string][]M) {
+	for _, metric := range metrics {
+		if !r.wantsName(metric.name) {
+			continue
+		}
+		var rows []row
+		for _, name := range subjects {
+			var figures []float64
+			for _, m := range taken[name] {
+				figures = append(figures, metric.figure(m))
+			}
+			rows = append(rows, newRow(metric.name, name, metric.unit, figures))
+		}
+		r.print(rows, metric.goals)
+	}
 }
 
 // progress shows on a terminal that something is happening.
@@ -62,6 +81,7 @@ func (r *report) print(rows []row, goals []goal) {
 	if r.json {
 		out := json.NewEncoder(os.Stdout)
 		for _, row := range rows {
+			row.Bench = r.bench
 			_ = out.Encode(row)
 		}
 		return

@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// metric is one figure of a case.
-type metric struct {
+// metric is one figure of a case, taken from what a run has measured.
+type metric[M any] struct {
 	name   string // the case that it is printed as
 	unit   string
 	goals  []goal
-	figure func(measured) float64
+	figure func(M) float64
 }
 
 // goal compares our figure with another subject's.
@@ -30,7 +30,7 @@ type loopbackCase struct {
 	task     string
 	question string
 	subjects []string
-	metrics  []metric
+	metrics  []metric[measured]
 }
 
 func goodput(m measured) float64 { return float64(m.client.Bytes) / m.client.Seconds / 1e6 }
@@ -40,29 +40,29 @@ func cpuPerGB(m measured) float64 {
 }
 
 var loopbackCases = []loopbackCase{
-	{"bulk:1", "usage", []string{"stt", "quic-go", "tls"}, []metric{
+	{"bulk:1", "usage", []string{"stt", "quic-go", "tls"}, []metric[measured]{
 		{"bulk1", "MB/s", []goal{{"quic-go", true, 3}, {"tls", true, 1}}, goodput},
 		{"cpu1", "CPU s/GB", []goal{{"quic-go", false, 0.5}}, cpuPerGB},
 	}},
-	{"bulk:8", "usage", []string{"stt", "quic-go", "yamux"}, []metric{
+	{"bulk:8", "usage", []string{"stt", "quic-go", "yamux"}, []metric[measured]{
 		{"bulk8", "MB/s", []goal{{"quic-go", true, 3}}, goodput},
 	}},
-	{"bulk:1", "usage", []string{"stt-ws", "tls"}, []metric{
+	{"bulk:1", "usage", []string{"stt-ws", "tls"}, []metric[measured]{
 		{"ws-bulk1", "MB/s", []goal{{"tls", true, 0.7}}, goodput},
 	}},
-	{"request", "usage", []string{"stt", "quic-go", "yamux"}, []metric{
+	{"request", "usage", []string{"stt", "quic-go", "yamux"}, []metric[measured]{
 		{"rr-p50", "µs", []goal{{"quic-go", false, 0.4}}, func(m measured) float64 { return m.client.P50 }},
 		{"rr-p99", "µs", []goal{{"quic-go", false, 0.4}}, func(m measured) float64 { return m.client.P99 }},
 	}},
-	{"handshake", "usage", []string{"stt", "quic-go", "tls"}, []metric{
+	{"handshake", "usage", []string{"stt", "quic-go", "tls"}, []metric[measured]{
 		{"handshakes", "1/s", []goal{{"quic-go", true, 2}}, func(m measured) float64 { return float64(m.after.Sessions-m.before.Sessions) / m.client.Seconds }},
 	}},
-	{"idle", "settle", []string{"stt", "quic-go", "yamux"}, []metric{
+	{"idle", "settle", []string{"stt", "quic-go", "yamux"}, []metric[measured]{
 		{"idle-memory", "KiB", []goal{{"", false, 20}}, func(m measured) float64 {
 			return float64(m.after.RSS-m.before.RSS) / float64(m.client.Count) / 1024
 		}},
 	}},
-	{"live", "usage", []string{"stt", "quic-go"}, []metric{
+	{"live", "usage", []string{"stt", "quic-go"}, []metric[measured]{
 		{"live5000", "received/sent", []goal{{"", true, 0.99}}, func(m measured) float64 {
 			return float64(m.client.Bytes) / float64(m.after.Sent-m.before.Sent)
 		}},
@@ -87,13 +87,13 @@ func sessionBench(args []string) error {
 	if flags.NArg() > 0 || *runs < 1 {
 		return fmt.Errorf("session: unexpected arguments %v", flags.Args())
 	}
-	rep := &report{json: *asJSON, wanted: split(*names)}
-	if err := checkNames(rep.wanted); err != nil {
+	rep := &report{bench: "session", json: *asJSON, wanted: split(*names)}
+	if err := checkNames(rep.wanted, sessionNames()); err != nil {
 		return err
 	}
 	var failed error
 	for _, c := range loopbackCases {
-		if !rep.wants(c.metrics) {
+		if !wants(rep, c.metrics) {
 			continue
 		}
 		failed = errors.Join(failed, c.run(rep, *runs))
@@ -105,8 +105,7 @@ func split(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-func checkNames(names []string) error {
-	var known []string
+func sessionNames() (known []string) {
 	for _, c := range loopbackCases {
 		for _, m := range c.metrics {
 			known = append(known, m.name)
@@ -115,6 +114,10 @@ func checkNames(names []string) error {
 	for _, c := range linkCases {
 		known = append(known, c.name)
 	}
+	return known
+}
+
+func checkNames(names, known []string) error {
 	for _, n := range names {
 		if !slices.Contains(known, n) {
 			return fmt.Errorf("no case %q; there are %s", n, strings.Join(known, " "))
@@ -123,40 +126,34 @@ func checkNames(names []string) error {
 	return nil
 }
 
-// run runs the subjects in turn, once more than counted: the first round
-// only warms the machine up.
 func (c loopbackCase) run(rep *report, runs int) error {
-	figures := make(map[string][][]float64) // subject, metric, run
+	taken, err := alternate(rep, c.task, c.subjects, runs, func(subject string) (measured, error) {
+		return pair(subject, c.task, c.question)
+	})
+	if err == nil {
+		printMetrics(rep, c.metrics, c.subjects, taken)
+	}
+	return err
+}
+
+// alternate runs the subjects in turn, once more than counted: the first round only warms the machine up.
+func alternate[M any](rep *report, task string, subjects []string, runs int, run func(subject string) (M, error)) (map[string][]M, error) {
+	taken := make(map[string][]M)
 	for round := range runs + 1 {
-		for _, name := range c.subjects {
-			m, err := pair(name, c.task, c.question)
+		for _, name := range subjects {
+			m, err := run(name)
 			if err != nil {
-				return err
+				return nil, fmt.Errorf("%s %s: %w", task, name, err)
 			}
 			if round == 0 && runs > 1 {
 				continue
 			}
-			if figures[name] == nil {
-				figures[name] = make([][]float64, len(c.metrics))
-			}
-			for i, metric := range c.metrics {
-				figures[name][i] = append(figures[name][i], metric.figure(m))
-			}
-			rep.progress(c.task, name, round, runs)
+			taken[name] = append(taken[name], m)
+			rep.progress(task, name, round, runs)
 		}
 		if runs == 1 {
 			break
 		}
 	}
-	for i, metric := range c.metrics {
-		if !rep.wantsName(metric.name) {
-			continue
-		}
-		var rows []row
-		for _, name := range c.subjects {
-			rows = append(rows, newRow(metric.name, name, metric.unit, figures[name][i]))
-		}
-		rep.print(rows, metric.goals)
-	}
-	return nil
+	return taken, nil
 }

@@ -22,7 +22,7 @@ func TestChurn(t *testing.T) {
 	newcomer := s.add(500, nil)
 	newcomer.join(nodes[3])
 	for i := range 40 {
-		s.runFor(90 * time.Second)
+		s.RunFor(90 * time.Second)
 		s.remove(nodes[40+i])
 		fresh := s.add(1000+i, nil)
 		fresh.join(nodes[i])
@@ -36,7 +36,7 @@ func TestChurn(t *testing.T) {
 		}
 	}
 	all := append(slices.Clone(nodes), newcomer)
-	s.runFor(2 * time.Hour)
+	s.RunFor(2 * time.Hour)
 	for i := range 20 {
 		r := newcomer.closest(testKey(i))
 		if want := bruteForce(all, newcomer, testKey(i), 20); countCommon(r.closest, want) < 20 {
@@ -45,7 +45,7 @@ func TestChurn(t *testing.T) {
 	}
 	for i, n := range all {
 		for _, c := range n.table.contacts(anyEntry) {
-			if s.nodes[c.Addr] == nil {
+			if s.Host(c.Addr) == nil {
 				t.Errorf("node %d has a node in its table that left hours ago", i)
 			}
 		}
@@ -65,14 +65,14 @@ func TestRecordsFollowGrowth(t *testing.T) {
 		n := s.add(i, nil)
 		n.join(nodes[i-1])
 		nodes = append(nodes, n)
-		s.runFor(10 * time.Second)
+		s.RunFor(10 * time.Second)
 	}
-	s.runFor(time.Hour)
+	s.RunFor(time.Hour)
 	s.remove(nodes[1])
 	for i := range 5 {
 		holders := 0
 		for _, c := range bruteForce(nodes, nodes[1], testKey(i), 20) {
-			if len(recordsOf(s.nodes[c.Addr].records, s.now, testKey(i))) > 0 {
+			if len(recordsOf(s.Host(c.Addr).Node.(*Machine).m.records, s.Now(), testKey(i))) > 0 {
 				holders++
 			}
 		}
@@ -95,15 +95,15 @@ func TestEverybodyDead(t *testing.T) {
 			s.remove(n)
 		}
 	}
-	began := s.now
+	began := s.Now()
 	found, r := alone.providers(testKey(2))
-	if took := s.now.Sub(began); took > 10*time.Second || len(found) != 0 || r.stats.Asked < 20 || r.stats.Answered != 0 || !errors.Is(r.err, ErrNoAnswer) || r.stats.Complete {
+	if took := s.Now().Sub(began); took > 10*time.Second || len(found) != 0 || r.stats.Asked < 20 || r.stats.Answered != 0 || !errors.Is(r.err, ErrNoAnswer) || r.stats.Complete {
 		t.Errorf("took %v: %v, %+v", took, found, r)
 	}
 	if stored, err := alone.provide(testKey(3)); stored != 0 || !errors.Is(err, ErrNoAnswer) {
 		t.Errorf("stored at %d, %v", stored, err)
 	}
-	s.runFor(26 * time.Hour)
+	s.RunFor(26 * time.Hour)
 	if alone.table.len() < 10 {
 		t.Errorf("a day's outage has emptied the table: %d entries", alone.table.len())
 	}
@@ -111,15 +111,15 @@ func TestEverybodyDead(t *testing.T) {
 		t.Errorf("%d nodes count as there although nobody answers", len(got))
 	}
 	for _, n := range nodes {
-		s.nodes[n.addr] = n
-		n.wake = time.Time{}
-		n.settle()
+		if n != alone {
+			s.Reattach(n.host)
+		}
 	}
-	s.runFor(15 * time.Minute)
+	s.RunFor(15 * time.Minute)
 	if found, r := alone.providers(testKey(1)); !slices.Equal(found, []Contact{nodes[11].contact()}) {
 		t.Errorf("after the outage: %v, %+v", found, r.stats)
 	}
-	s.runFor(time.Hour)
+	s.RunFor(time.Hour)
 	if found, r := nodes[30].providers(testKey(3)); !slices.Equal(found, []Contact{alone.contact()}) {
 		t.Errorf("what could not be published was not published later: %v, %+v", found, r.stats)
 	}
@@ -130,12 +130,12 @@ func TestOneDeadNode(t *testing.T) {
 	s := newSim(t, testSeed(t))
 	n, ghost := s.add(1, nil), s.add(2, nil)
 	s.remove(ghost)
-	if err := n.addContact(s.now, ghost.contact()); err != nil {
+	if err := n.addContact(s.Now(), ghost.contact()); err != nil {
 		t.Fatal(err)
 	}
-	began := s.now
+	began := s.Now()
 	_, r := n.providers(testKey(1))
-	if took := s.now.Sub(began); took > 5*time.Second || r.stats.Asked != 1 || r.stats.Answered != 0 || !errors.Is(r.err, ErrNoAnswer) {
+	if took := s.Now().Sub(began); took > 5*time.Second || r.stats.Asked != 1 || r.stats.Answered != 0 || !errors.Is(r.err, ErrNoAnswer) {
 		t.Errorf("took %v: %+v", took, r)
 	}
 }
@@ -148,7 +148,7 @@ func TestRestartOnAnotherPort(t *testing.T) {
 	old := nodes[7]
 	old.provide(testKey(1))
 	s.remove(old)
-	s.runFor(time.Second)
+	s.RunFor(time.Second)
 	again := s.addAt(7, netip.AddrPortFrom(old.addr.Addr(), 4799), nil)
 	again.join(nodes[1])
 	if stored, err := again.provide(testKey(1)); stored != 20 || err != nil {
@@ -157,7 +157,7 @@ func TestRestartOnAnotherPort(t *testing.T) {
 	if found, r := nodes[30].providers(testKey(1)); len(found) == 0 || !slices.Contains(found, again.contact()) || slices.Contains(found, old.contact()) {
 		t.Errorf("found %v, %+v", found, r.stats)
 	}
-	s.runFor(10 * time.Minute)
+	s.RunFor(10 * time.Minute)
 	for i, n := range nodes {
 		if e := n.table.get(old.id); n != old && e != nil && e.Addr != again.addr {
 			t.Errorf("node %d believes it at %v", i, e.Addr)
@@ -175,16 +175,16 @@ func TestWarmRestart(t *testing.T) {
 	s := newSim(t, testSeed(t))
 	nodes := s.network(60, nil)
 	nodes[50].provide(testKey(1))
-	s.runFor(10 * time.Minute)
+	s.RunFor(10 * time.Minute)
 	old := nodes[30]
 	saved := old.table.marshal(old.peers.rtt)
 	s.remove(old)
 	for i := range 25 {
 		s.remove(nodes[i])
 	}
-	s.runFor(time.Hour)
+	s.RunFor(time.Hour)
 	again := s.addAt(30, old.addr, nil)
-	restored, err := again.restoreTable(s.now, saved)
+	restored, err := again.restoreTable(s.Now(), saved)
 	if restored != old.table.len() || err != nil {
 		t.Errorf("restored %d of %d, %v", restored, old.table.len(), err)
 	}
@@ -192,14 +192,14 @@ func TestWarmRestart(t *testing.T) {
 	if got := again.table.closest(nil, again.id, 20, shareable); len(got) != 0 {
 		t.Errorf("others are told of %d nodes that have not answered since the restart", len(got))
 	}
-	began := s.now
+	began := s.Now()
 	if found, r := again.providers(testKey(1)); !slices.Equal(found, []Contact{nodes[50].contact()}) {
 		t.Errorf("found %v, %+v", found, r.stats)
 	}
-	t.Logf("first lookup took %v", s.now.Sub(began))
-	s.runFor(time.Hour)
+	t.Logf("first lookup took %v", s.Now().Sub(began))
+	s.RunFor(time.Hour)
 	for _, c := range again.table.contacts(anyEntry) {
-		if s.nodes[c.Addr] == nil {
+		if s.Host(c.Addr) == nil {
 			t.Errorf("%v was dead an hour ago and is in the table", c.Addr)
 		}
 	}

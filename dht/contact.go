@@ -156,15 +156,18 @@ func diverse[T any](dst, sorted []T, n, limit int, addr func(T) netip.AddrPort) 
 	if n = max(n, 0); limit <= 0 || n == 0 || len(sorted) <= n {
 		return append(dst, sorted[:min(n, len(sorted))]...)
 	}
-	var counts map[netip.Prefix]int
-	var over []bool // members beyond the limit of their subnet; nil for none
+	var seen []netip.Prefix // once for each member that counts
+	var over []bool         // members beyond the limit of their subnet; nil for none
 	within := 0
 	for i, x := range sorted {
 		if subnet, limited := subnetOf(addr(x)); limited {
-			if counts == nil {
-				counts = make(map[netip.Prefix]int)
+			same := 0
+			for _, s := range seen {
+				if s == subnet {
+					same++
+				}
 			}
-			if counts[subnet]++; counts[subnet] > limit {
+			if seen = append(seen, subnet); same >= limit {
 				if over == nil {
 					over = make([]bool, len(sorted))
 				}

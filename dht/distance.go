@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"math/rand/v2"
@@ -65,4 +66,47 @@ func setBit(h *stc.Hash, i int, v byte) {
 // closest first.
 func sortByDistance(target stc.Hash, contacts []Contact) {
 	slices.SortFunc(contacts, func(a, b Contact) int { return compareDistance(target, a.ID, b.ID) })
+}
+
+// nearest keeps the n values closest to a target of those that it is shown,
+// the closest first.
+type nearest[T any] struct {
+	target stc.Hash
+	prefix uint64
+	n      int
+	list   []near[T]
+}
+
+type near[T any] struct {
+	prefix uint64 // of the distance
+	id     *stc.Hash
+	value  T
+}
+
+func newNearest[T any](target stc.Hash, n int) nearest[T] {
+	return nearest[T]{target: target, prefix: binary.BigEndian.Uint64(target[:]), n: n, list: make([]near[T], 0, min(n, 64))}
+}
+
+// mayTake reports whether take would keep a value of this ID, or at least
+// might: it is the quick part of the comparison.
+func (s *nearest[T]) mayTake(id *stc.Hash) bool {
+	return len(s.list) < s.n || s.n > 0 && binary.BigEndian.Uint64(id[:])^s.prefix <= s.list[s.n-1].prefix
+}
+
+// take keeps a value if it is among the n closest so far.
+func (s *nearest[T]) take(id *stc.Hash, value T) {
+	x := near[T]{prefix: binary.BigEndian.Uint64(id[:]) ^ s.prefix, id: id, value: value}
+	i, _ := slices.BinarySearchFunc(s.list, x, func(a, b near[T]) int {
+		if a.prefix != b.prefix {
+			return cmp.Compare(a.prefix, b.prefix)
+		}
+		return compareDistance(s.target, *a.id, *b.id)
+	})
+	if i >= s.n {
+		return
+	}
+	if len(s.list) == s.n {
+		s.list = s.list[:s.n-1]
+	}
+	s.list = slices.Insert(s.list, i, x)
 }

@@ -16,7 +16,7 @@ func (s *sim) linkedNode(n int, by *simNode, remote string, change func(*Config)
 			if peer, ok := LinkPeer(to); !ok || peer != by.id {
 				return errors.New("blocked")
 			}
-			s.send(b, addr, by.addr)
+			s.Send(b, addr, by.addr)
 			return nil
 		}
 		if change != nil {
@@ -34,7 +34,7 @@ func (s *sim) linkSend(addr netip.AddrPort) func(*Config) {
 			if linked(to) {
 				from = self
 			}
-			s.send(b, from, to)
+			s.Send(b, from, to)
 			return nil
 		}
 	}
@@ -56,12 +56,12 @@ func linkNetwork(t *testing.T, n int) (*sim, []*simNode) {
 // joinOverLink joins by a node whose other end of the connection is remote.
 func (n *simNode) joinOverLink(by *simNode, remote netip.AddrPort) {
 	n.sim.t.Helper()
-	if err := n.addContact(n.sim.now, NewContact(by.key, LinkAddr(by.id, remote))); err != nil {
+	if err := n.addContact(n.sim.Now(), NewContact(by.key, LinkAddr(by.id, remote))); err != nil {
 		n.sim.t.Fatal(err)
 	}
 	var err error
 	over := false
-	n.upkeep.bootstrap(n.sim.now, func(e error) { err, over = e, true })
+	n.upkeep.bootstrap(n.sim.Now(), func(e error) { err, over = e, true })
 	n.settle()
 	n.sim.wait("bootstrap", func() bool { return over })
 	if err != nil {
@@ -89,7 +89,7 @@ func TestFindOverLink(t *testing.T) {
 	n := s.linkedNode(100, by, "10.9.9.9:40000", nil)
 	n.joinOverLink(by, by.addr)
 	n.providers(testKey(1))
-	s.runFor(time.Second)
+	s.RunFor(time.Second)
 	found, _ := n.providers(testKey(1))
 	if len(found) != 1 || found[0] != all[30].contact() {
 		t.Errorf("found %v over the link", found)
@@ -161,17 +161,17 @@ func TestErrandsAreBounded(t *testing.T) {
 	asker := NewContact(testIdentity(t, 7, 99).PublicKey(), testAddr(99))
 	asker.Addr = LinkAddr(asker.ID, asker.Addr)
 	for i := range maxErrandKeys {
-		all[0].errands.extend(s.now, testKey(i), asker, nil)
+		all[0].errands.extend(s.Now(), testKey(i), asker, nil)
 	}
 	if n := all[0].errands.running; n != maxErrands || len(all[0].searches) != maxErrands {
 		t.Errorf("%d searches at a time, counted %d", len(all[0].searches), n)
 	}
 	all[0].settle()
-	s.runFor(time.Minute)
+	s.RunFor(time.Minute)
 	for i := range 2 * maxErrandKeys {
-		all[0].errands.extend(s.now, testKey(i), asker, nil)
+		all[0].errands.extend(s.Now(), testKey(i), asker, nil)
 		all[0].settle()
-		s.runFor(time.Second)
+		s.RunFor(time.Second)
 	}
 	if n := all[0].errands.byKey.Len(); n != maxErrandKeys {
 		t.Errorf("%d keys kept", n)

@@ -41,7 +41,7 @@ func TestLookupFindsTheClosest(t *testing.T) {
 		hops += r.stats.Hops
 		asked += r.stats.Asked
 	}
-	t.Logf("mean hops %.2f, asked %.1f; %d datagrams in all", float64(hops)/200, float64(asked)/200, s.sent)
+	t.Logf("mean hops %.2f, asked %.1f; %d datagrams in all", float64(hops)/200, float64(asked)/200, s.Sent())
 }
 
 // The same in networks smaller than, as large as, and a little larger than the
@@ -50,7 +50,7 @@ func TestSmallNetworks(t *testing.T) {
 	for _, size := range []int{2, 3, 5, 10, 20, 21, 22, 45} {
 		s := newSim(t, testSeed(t))
 		nodes := s.network(size, nil)
-		s.runFor(time.Second)
+		s.RunFor(time.Second)
 		for i, n := range nodes {
 			key := testKey(i)
 			if stored, err := n.provide(key); stored != min(20, size-1) || err != nil {
@@ -76,23 +76,22 @@ func TestSmallNetworks(t *testing.T) {
 func TestUnprovideDuringOffer(t *testing.T) {
 	offers := 0
 	for wait := time.Duration(0); wait < 600*time.Millisecond; wait += 20 * time.Millisecond {
-		s := newSim(t, testSeed(t))
-		s.jitter = 0
+		s := newSimDelay(t, testSeed(t), 0)
 		nodes := s.network(4, nil)
-		s.runFor(time.Second)
+		s.RunFor(time.Second)
 		p := nodes[2]
 		p.provide(testKey(1))
 		added := p.stats.RPC[MethodAddProvider].Sent
 		newcomer := s.add(10, nil)
-		if err := newcomer.addContact(s.now, p.contact()); err != nil {
+		if err := newcomer.addContact(s.Now(), p.contact()); err != nil {
 			t.Fatal(err)
 		}
-		newcomer.upkeep.bootstrap(s.now, func(error) {})
+		newcomer.upkeep.bootstrap(s.Now(), func(error) {})
 		newcomer.settle()
-		s.runFor(wait)
+		s.RunFor(wait)
 		offers += int(p.stats.RPC[MethodAddProvider].Sent - added)
 		p.unprovide(testKey(1))
-		s.runFor(time.Minute)
+		s.RunFor(time.Minute)
 		for i, n := range append(nodes, newcomer) {
 			if n.records.total != 0 {
 				t.Errorf("after %v: node %d holds a record", wait, i)
@@ -134,7 +133,7 @@ func TestManyNodesAtOneAddress(t *testing.T) {
 func TestLossyNetwork(t *testing.T) {
 	long(t)
 	s := newSim(t, testSeed(t))
-	s.loss = 0.10
+	s.SetLoss(0.10)
 	nodes := s.network(60, nil)
 	for i := range 20 {
 		if stored, err := nodes[i].provide(testKey(i)); stored < 10 || err != nil {
@@ -147,7 +146,7 @@ func TestLossyNetwork(t *testing.T) {
 			t.Errorf("node %d found %v: %+v", i, found, r.stats)
 		}
 	}
-	s.runFor(2 * time.Hour) // nobody is thrown out for bad luck, or comes back
+	s.RunFor(2 * time.Hour) // nobody is thrown out for bad luck, or comes back
 	for i, n := range nodes {
 		if len(n.table.byID) < 45 {
 			t.Errorf("node %d knows %d others after two hours", i, n.table.len())
@@ -161,11 +160,11 @@ func TestLifeOfARecord(t *testing.T) {
 	s := newSim(t, testSeed(t))
 	nodes := s.network(14, func(cfg *Config) { cfg.K = 8 })
 	key, p, asker := testKey(1), nodes[5], nodes[12]
-	published := s.now
+	published := s.Now()
 	p.provide(key)
 	expect := func(age time.Duration, want bool) {
 		t.Helper()
-		s.runFor(published.Add(age).Sub(s.now))
+		s.RunFor(published.Add(age).Sub(s.Now()))
 		if found, r := asker.providers(key); slices.Contains(found, p.contact()) != want {
 			t.Errorf("after %v: found %v, %+v", age, found, r.stats)
 		}
@@ -175,7 +174,7 @@ func TestLifeOfARecord(t *testing.T) {
 	if got := p.stats.Published; got != 2 {
 		t.Errorf("published %d times in 30 hours", got)
 	}
-	last := s.now
+	last := s.Now()
 	for _, k := range p.publisher.list {
 		last = k.next.Add(-p.cfg.RepublishInterval) // no earlier, and up to a twentieth later
 	}
@@ -195,13 +194,13 @@ func TestRecordExpiresOnTime(t *testing.T) {
 	nodes := s.network(10, nil)
 	key, p, asker := testKey(1), nodes[5], nodes[8]
 	p.provide(key)
-	stored := s.now
+	stored := s.Now()
 	s.remove(p)
-	s.runFor(48*time.Hour - 10*time.Second)
+	s.RunFor(48*time.Hour - 10*time.Second)
 	if found, _ := asker.providers(key); len(found) != 1 {
 		t.Errorf("just before 48 hours: %v", found)
 	}
-	s.runFor(stored.Add(48 * time.Hour).Sub(s.now))
+	s.RunFor(stored.Add(48 * time.Hour).Sub(s.Now()))
 	if found, _ := asker.providers(key); len(found) != 0 {
 		t.Errorf("after 48 hours: %v", found)
 	}
@@ -227,12 +226,12 @@ func TestUnprovideWithdraws(t *testing.T) {
 		t.Errorf("what was not withdrawn: %v", found)
 	}
 	// A stop takes all back, with many keys in a datagram.
-	s.runFor(time.Second)
-	before := s.sent
+	s.RunFor(time.Second)
+	before := s.Sent()
 	if got := p.unprovide(p.publisher.provided()...); got != 49*20 {
 		t.Errorf("withdrew %d of %d records", got, 49*20)
 	}
-	if sent := s.sent - before; sent > 2*3*39 {
+	if sent := s.Sent() - before; sent > 2*3*39 {
 		t.Errorf("a stop with 49 keys takes %d datagrams", sent)
 	}
 	for i, n := range nodes {
@@ -248,19 +247,18 @@ func TestUnprovideWithdraws(t *testing.T) {
 // Taken back while it is being published: nobody holds it afterwards.
 func TestUnprovideDuringPublish(t *testing.T) {
 	for _, wait := range []time.Duration{0, 50 * time.Millisecond, 150 * time.Millisecond, 250 * time.Millisecond, 350 * time.Millisecond, 450 * time.Millisecond} {
-		s := newSim(t, testSeed(t))
-		s.jitter = 0 // in order: a datagram does not overtake its successor
+		s := newSimDelay(t, testSeed(t), 0) // in order: a datagram does not overtake its successor
 		nodes := s.network(30, nil)
 		p := nodes[7]
 		var published error
-		p.publisher.provide(s.now, testKey(1), func(_ int, err error) { published = err })
+		p.publisher.provide(s.Now(), testKey(1), func(_ int, err error) { published = err })
 		p.settle()
-		s.runFor(wait)
+		s.RunFor(wait)
 		p.unprovide(testKey(1))
 		if published != nil && !errors.Is(published, ErrUnprovided) {
 			t.Errorf("after %v: publish ended with %v", wait, published)
 		}
-		s.runFor(time.Minute)
+		s.RunFor(time.Minute)
 		for i, n := range nodes {
 			if n.records.total != 0 {
 				t.Errorf("after %v: node %d holds a record", wait, i)
@@ -279,11 +277,11 @@ func TestAllJoinAnEmptyBootstrapNodeAtOnce(t *testing.T) {
 	for i := range 60 {
 		n := s.add(i+1, nil)
 		nodes = append(nodes, n)
-		if err := n.addContact(s.now, boot.contact()); err != nil {
+		if err := n.addContact(s.Now(), boot.contact()); err != nil {
 			t.Fatal(err)
 		}
 		open++
-		n.upkeep.bootstrap(s.now, func(err error) {
+		n.upkeep.bootstrap(s.Now(), func(err error) {
 			if open--; err != nil {
 				t.Errorf("bootstrap: %v", err)
 			}
@@ -291,7 +289,7 @@ func TestAllJoinAnEmptyBootstrapNodeAtOnce(t *testing.T) {
 		n.settle()
 	}
 	s.wait("bootstrap of all", func() bool { return open == 0 })
-	s.runFor(time.Minute)
+	s.RunFor(time.Minute)
 	for i := range 10 {
 		nodes[5*i].provide(testKey(i))
 	}
@@ -313,7 +311,7 @@ func TestClientsStayOutOfTables(t *testing.T) {
 		c.join(nodes[i])
 		clients = append(clients, c)
 		// As if a session with it had told of it.
-		if err := nodes[10].addContact(s.now, c.contact()); err != nil {
+		if err := nodes[10].addContact(s.Now(), c.contact()); err != nil {
 			t.Fatal(err)
 		}
 		nodes[10].settle()
@@ -328,7 +326,7 @@ func TestClientsStayOutOfTables(t *testing.T) {
 	if found, _ := nodes[25].providers(testKey(2)); !slices.Equal(found, []Contact{clients[1].contact()}) {
 		t.Errorf("found %v", found)
 	}
-	s.runFor(3 * time.Hour)
+	s.RunFor(3 * time.Hour)
 	for i, n := range nodes {
 		for _, c := range clients {
 			if n.table.get(c.id) != nil {
@@ -353,7 +351,7 @@ func TestSimulationRepeats(t *testing.T) {
 	seed := testSeed(t)
 	run := func(seed uint64) (uint64, int) {
 		s := newSim(t, seed)
-		s.loss = 0.05
+		s.SetLoss(0.05)
 		nodes := s.network(25, nil)
 		for i := range 10 {
 			nodes[i].provide(testKey(i))
@@ -361,8 +359,8 @@ func TestSimulationRepeats(t *testing.T) {
 		}
 		s.remove(nodes[20])
 		nodes[3].unprovide(testKey(3))
-		s.runFor(time.Hour)
-		return s.hash, s.sent
+		s.RunFor(time.Hour)
+		return s.Hash(), s.Sent()
 	}
 	hash1, sent1 := run(seed)
 	hash2, sent2 := run(seed)
@@ -380,16 +378,16 @@ func TestUpkeepIsATrickle(t *testing.T) {
 	long(t)
 	s := newSim(t, testSeed(t))
 	nodes := s.network(60, nil)
-	s.runFor(time.Hour)
-	before, bytes := s.sent, uint64(0)
+	s.RunFor(time.Hour)
+	before, bytes := s.Sent(), uint64(0)
 	for _, n := range nodes {
 		bytes -= n.stats.BytesOut
 	}
-	s.runFor(time.Hour)
+	s.RunFor(time.Hour)
 	for _, n := range nodes {
 		bytes += n.stats.BytesOut
 	}
-	perNode := float64(s.sent-before) / 60 / 3600
+	perNode := float64(s.Sent()-before) / 60 / 3600
 	t.Logf("%.3f datagrams and %.0f bytes a second and node", perNode, float64(bytes)/60/3600)
 	if perNode > 0.3 {
 		t.Errorf("%.3f datagrams a second and node", perNode)

@@ -1,7 +1,6 @@
 package dht
 
 import (
-	"slices"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -90,16 +89,15 @@ func (p *peers) silent(c Contact) {
 // closest returns the n peers closest to target that take part in routing, the
 // closest first.
 func (p *peers) closest(target stc.Hash, n int) []Contact {
-	var best []Contact
+	near := newNearest[*peer](target, n)
 	for _, e := range p.lru.Values() {
-		if !e.routes || len(best) == n && compareDistance(target, e.ID, best[n-1].ID) > 0 {
-			continue
+		if e.routes && near.mayTake(&e.ID) {
+			near.take(&e.ID, e)
 		}
-		i, _ := slices.BinarySearchFunc(best, e.ID, func(c Contact, id stc.Hash) int {
-			return compareDistance(target, c.ID, id)
-		})
-		best = slices.Insert(best, i, e.Contact)
-		best = best[:min(len(best), n)]
+	}
+	best := make([]Contact, 0, len(near.list))
+	for _, x := range near.list {
+		best = append(best, x.value.Contact)
 	}
 	return best
 }

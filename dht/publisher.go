@@ -72,6 +72,23 @@ func newPublisher(m *machine) *publisher {
 // provides reports whether we provide key.
 func (p *publisher) provides(key stc.Hash) bool { return p.keys[key] != nil }
 
+// holders returns how many nodes are known to hold our record of key.
+func (p *publisher) holders(key stc.Hash) int {
+	k := p.keys[key]
+	if k == nil {
+		return 0
+	}
+	n := len(k.holders)
+	if k.run != nil {
+		for _, c := range k.run.stored {
+			if !containsID(k.holders, c.ID) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // provide makes key one that we provide, and publishes it as soon as may be;
 // done learns how that ended. The key stays provided even if it failed: it is
 // tried again.

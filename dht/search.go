@@ -17,6 +17,7 @@ type search struct {
 	began    time.Time
 	deadline time.Time
 	over     bool
+	requests int // datagrams sent
 
 	seen       map[providerAt]struct{} // providers that were reported
 	onProvider func(Contact)           // told of each provider once; nil if none are looked for
@@ -45,6 +46,7 @@ type searchResult struct {
 type LookupStats struct {
 	Asked     int           // nodes that were asked
 	Answered  int           // of those, nodes that answered
+	Requests  int           // datagrams that were sent to ask them, repeated ones included
 	Providers int           // providers that were found, at all their addresses
 	Hops      int           // the longest chain of nodes that answered, each told of by the one before
 	Duration  time.Duration // from the call to the end
@@ -92,6 +94,7 @@ func (s *search) step(now time.Time) {
 	}
 	opts := callOptions{insist: len(s.lookup.sorted) < s.m.cfg.K}
 	for _, c := range s.lookup.next() {
+		s.requests++
 		s.m.calls.call(now, c, request, opts, func(now time.Time, r report) { s.report(now, c, r) })
 	}
 	if s.lookup.done() {
@@ -105,6 +108,7 @@ func (s *search) report(now time.Time, from Contact, r report) {
 	}
 	switch r.outcome {
 	case callStalled:
+		s.requests++ // the call is repeated
 		s.lookup.stalled(from.ID)
 	case callFailed:
 		s.lookup.failed(from.ID)
@@ -147,6 +151,15 @@ func (s *search) addrsOf(id stc.Hash) int {
 	return n
 }
 
+// stats says what the search did so far.
+func (s *search) stats(now time.Time) LookupStats {
+	counts := s.lookup.stats
+	return LookupStats{
+		Asked: counts.asked, Answered: counts.answered, Hops: counts.hops, Requests: s.requests, Providers: len(s.seen),
+		Duration: now.Sub(s.began),
+	}
+}
+
 // timeout ends the search because it took too long.
 func (s *search) timeout(now time.Time) {
 	s.m.stats.Lookups[s.purpose].TimedOut++
@@ -164,14 +177,8 @@ func (s *search) finish(now time.Time, err error) {
 	s.over = true
 	s.m.searches = slices.DeleteFunc(s.m.searches, func(x *search) bool { return x == s })
 	counts := s.lookup.stats
-	r := searchResult{
-		closest: s.lookup.result(),
-		err:     err,
-		stats: LookupStats{
-			Asked: counts.asked, Answered: counts.answered, Hops: counts.hops, Providers: len(s.seen),
-			Duration: now.Sub(s.began), Complete: err == nil && s.lookup.complete(),
-		},
-	}
+	r := searchResult{closest: s.lookup.result(), err: err, stats: s.stats(now)}
+	r.stats.Complete = err == nil && s.lookup.complete()
 	total := &s.m.stats.Lookups[s.purpose]
 	switch {
 	case err != nil:

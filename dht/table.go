@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"container/heap"
 	"net/netip"
 	"slices"
 	"time"
@@ -32,6 +33,7 @@ type table struct {
 	byID    map[stc.Hash]*entry // entries of the buckets, not candidates
 	byAddr  map[netip.AddrPort]*entry
 	subnets map[netip.Prefix]int
+	checks  checkQueue // all entries, by when upkeep should ask them
 
 	// lastAnswer is when anybody last answered us. If nobody has since a node
 	// began to fail, it may be us who are cut off, and the node stays.
@@ -78,6 +80,8 @@ type entry struct {
 	failing  time.Time // when the first of them began
 	failedAt time.Time // when the last of them was given up
 	checked  time.Time // when upkeep last asked it
+	due      time.Time // no later than when upkeep should ask it next
+	index    int       // in the table's checks
 }
 
 // liveness is what we believe of an entry. good → questionable by silence or
@@ -255,6 +259,8 @@ func (t *table) failed(now time.Time, c Contact, since time.Time) (evicted bool)
 		e.failing = since
 	}
 	e.failedAt = now
+	e.due = t.nextCheck(e)
+	heap.Fix(&t.checks, e.index)
 	if e.failures < evictAfter || !t.lastAnswer.After(e.failing) {
 		return false
 	}
@@ -310,6 +316,8 @@ func (t *table) insert(i int, e *entry) {
 	b.entries = append(b.entries, e)
 	b.candidates = slices.DeleteFunc(b.candidates, func(c candidate) bool { return c.ID == e.ID })
 	t.byID[e.ID], t.byAddr[e.Addr] = e, e
+	e.due = t.nextCheck(e)
+	heap.Push(&t.checks, e)
 	if subnet, limited := subnetOf(e.Addr); limited {
 		if b.subnets == nil {
 			b.subnets = make(map[netip.Prefix]int)
@@ -325,6 +333,7 @@ func (t *table) take(e *entry) {
 	b.entries = slices.DeleteFunc(b.entries, func(x *entry) bool { return x == e })
 	delete(t.byID, e.ID)
 	delete(t.byAddr, e.Addr)
+	heap.Remove(&t.checks, e.index)
 	if subnet, limited := subnetOf(e.Addr); limited {
 		decrement(b.subnets, subnet)
 		decrement(t.subnets, subnet)

@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"container/heap"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -17,24 +18,26 @@ const (
 	maxRecheckAfter = 10 * time.Minute
 )
 
-// closest appends to dst the entries closest to target that pass keep, at
-// least n of them if there are as many, the closest first.
+// closest appends to dst the n entries closest to target that pass keep, or
+// all if there are no more, the closest first.
 //
 // Seen from us, whoever shares target's bucket is closer to target than the
 // nodes of all deeper buckets, and those are closer than the ones of each
-// shallower bucket in turn; so only the buckets that are needed get sorted.
+// shallower bucket in turn; so only the buckets that are needed are looked at.
 func (t *table) closest(dst []Contact, target stc.Hash, n int, keep func(*entry) bool) []Contact {
 	want := len(dst) + n
 	collect := func(from, to int) {
-		start := len(dst)
+		near := newNearest[*entry](target, want-len(dst))
 		for i := from; i < to; i++ {
 			for _, e := range t.buckets[i].entries {
-				if keep(e) {
-					dst = append(dst, e.Contact)
+				if near.mayTake(&e.ID) && keep(e) {
+					near.take(&e.ID, e)
 				}
 			}
 		}
-		sortByDistance(target, dst[start:])
+		for _, x := range near.list {
+			dst = append(dst, x.value.Contact)
+		}
 	}
 	home := commonPrefix(t.self, target)
 	if home < idBits {
@@ -85,22 +88,48 @@ func (t *table) nextCheck(e *entry) time.Time {
 // due appends to dst up to limit entries that are to be asked now, notes that
 // they are, and returns when the next one is to be.
 func (t *table) due(dst []Contact, now time.Time, limit int) (due []Contact, next time.Time) {
-	next = now.Add(t.cfg.check)
-	for i := range t.buckets {
-		for _, e := range t.buckets[i].entries {
-			at := t.nextCheck(e)
-			if !at.After(now) && limit > 0 {
-				limit--
-				e.checked = now
-				dst = append(dst, e.Contact)
-				continue
-			}
-			if at.Before(next) {
-				next = at
-			}
+	for len(t.checks) > 0 {
+		e := t.checks[0]
+		if e.due.After(now) || limit == 0 {
+			return dst, e.due
 		}
+		// An entry that was heard of meanwhile has time.
+		if e.due = t.nextCheck(e); !e.due.After(now) {
+			limit--
+			e.checked = now
+			dst = append(dst, e.Contact)
+			e.due = t.nextCheck(e)
+		}
+		heap.Fix(&t.checks, 0)
 	}
-	return dst, next
+	return dst, now.Add(t.cfg.check)
+}
+
+// checkQueue orders entries by when they are due.
+type checkQueue []*entry
+
+func (q checkQueue) Len() int { return len(q) }
+func (q checkQueue) Less(i, j int) bool {
+	if !q[i].due.Equal(q[j].due) {
+		return q[i].due.Before(q[j].due)
+	}
+	return q[i].ID.Compare(q[j].ID) < 0
+}
+func (q checkQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+func (q *checkQueue) Push(x any) {
+	e := x.(*entry)
+	e.index = len(*q)
+	*q = append(*q, e)
+}
+func (q *checkQueue) Pop() any {
+	old := *q
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*q = old[:len(old)-1]
+	return e
 }
 
 // fill returns a candidate that was not asked in the last interval, whose

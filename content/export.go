@@ -1,6 +1,7 @@
 package content
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,6 @@ import (
 
 // ExportOptions configures an export. The zero value is good.
 type ExportOptions struct {
-	// Sparse leaves holes where there are 64 KiB of zeros.
-	Sparse bool
 	// NoSync leaves it to the system when what was written reaches the disk.
 	NoSync bool
 	// Progress is called now and then, by one goroutine at a time.
@@ -39,7 +38,8 @@ type Exported struct {
 
 // Export writes the content under root, all of which must be here, to target: a path that doesn't exist, a regular file, which
 // is replaced, or an empty directory. It writes beside the target and renames when everything is there, with modes set, so the
-// target is never seen half written; what an interrupted export has left is removed by the next one.
+// target is never seen half written; what an interrupted export has left is removed by the next one. Files have holes where
+// there are whole blocks of 64 KiB of zeros.
 //
 // No name or link of a manifest leads out of the target: what would is ErrName, and nothing is left of the export. Other
 // errors: ErrNotFound and ErrCorrupt for blobs, ErrTarget, ErrDiskFull.
@@ -169,59 +169,39 @@ func (e *exporter) file(ctx context.Context, out *outFile, node *Node) error {
 	if err := out.file.Truncate(int64(out.size)); err != nil {
 		return err
 	}
-	var refs []Ref
-	var off, size int64
+	j := job{out: out}
+	var size uint64
 	flush := func() error {
-		if len(refs) == 0 {
+		if len(j.refs) == 0 {
 			return nil
 		}
 		out.pending.Add(1)
 		select {
-		case e.jobs <- job{out, off, refs}:
+		case e.jobs <- j:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		off, size, refs = off+size, 0, nil
+		j.refs, size = nil, 0
 		return nil
 	}
-	err := e.store.eachChunk(ctx, node, func(ref Ref) error {
-		refs = append(refs, ref)
-		if size += int64(ref.Size); size < unitSize {
-			return nil
-		}
-		return flush()
-	})
-	if err == nil {
-		err = flush()
-	}
-	if err != nil {
-		return err
-	}
-	return out.done()
-}
-
-// eachChunk calls visit for the chunks of a file in their order.
-func (s *Store) eachChunk(ctx context.Context, node *Node, visit func(Ref) error) error {
-	for i := range node.Len() {
-		ref := node.Child(i)
-		if ref.Kind == KindChunk {
-			if err := visit(ref); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		child, err := s.node(ref)
+	for piece, err := range node.Range(0, node.Size, e.store.node) {
 		if err != nil {
 			return err
 		}
-		if err := s.eachChunk(ctx, child, visit); err != nil {
-			return err
+		if len(j.refs) == 0 {
+			j.off = int64(piece.Offset)
+		}
+		j.refs = append(j.refs, piece.Ref)
+		if size += piece.Size; size >= unitSize {
+			if err := flush(); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	if err := flush(); err != nil {
+		return err
+	}
+	return out.done()
 }
 
 // chunk appends the chunk that a reference promises to dst.
@@ -244,6 +224,12 @@ func (e *exporter) write(j job, buf []byte) ([]byte, error) {
 			return buf, err
 		}
 		j.out.file = f
+		if j.out.size >= holeSize { // It may end in a hole.
+			if err := f.Truncate(int64(j.out.size)); err != nil {
+				j.out.abandon()
+				return buf, err
+			}
+		}
 	}
 	buf = buf[:0]
 	for _, ref := range j.refs {
@@ -253,7 +239,7 @@ func (e *exporter) write(j job, buf []byte) ([]byte, error) {
 			return buf, err
 		}
 	}
-	if err := e.writeAt(j.out.file, buf, j.off); err != nil {
+	if err := writeSparse(j.out.file, buf, j.off); err != nil {
 		j.out.abandon()
 		return buf, err
 	}
@@ -269,27 +255,32 @@ func (e *exporter) write(j job, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// holeSize is the least run of zeros for which a hole is left.
+// holeSize is the length and the alignment in bytes of the zeros that are left out of a file.
 const holeSize = 64 << 10
 
 var zeros [holeSize]byte
 
-// writeAt writes, but for holes, which are there already.
-func (e *exporter) writeAt(f *os.File, b []byte, off int64) error {
-	if !e.opts.Sparse {
-		_, err := f.WriteAt(b, off)
+// writeSparse writes b, but for whole blocks of zeros, where the file has a hole already.
+func writeSparse(f *os.File, b []byte, off int64) error {
+	from := 0 // what is before is written or a hole
+	write := func(to int) error {
+		if from == to {
+			return nil
+		}
+		_, err := f.WriteAt(b[from:to], off+int64(from))
 		return err
 	}
-	for len(b) > 0 {
-		n := min(len(b), holeSize)
-		if string(b[:n]) != string(zeros[:n]) {
-			if _, err := f.WriteAt(b[:n], off); err != nil {
+	for at := 0; at < len(b); {
+		n := int(holeSize - (off+int64(at))%holeSize)
+		if n == holeSize && len(b)-at >= n && bytes.Equal(b[at:at+n], zeros[:]) {
+			if err := write(at); err != nil {
 				return err
 			}
+			from = at + n
 		}
-		b, off = b[n:], off+int64(n)
+		at += n
 	}
-	return nil
+	return write(len(b))
 }
 
 // done ends a job, and finishes the file with the last one.

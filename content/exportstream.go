@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
@@ -25,9 +26,19 @@ func (s *Store) ExportTo(ctx context.Context, root stc.Hash, w io.Writer, progre
 	if node.Kind != KindFile {
 		return 0, fmt.Errorf("%w: a directory can't be written to a stream", ErrTarget)
 	}
-	// Chunks are read ahead by goroutines of their own and written in order.
+	var report func(uint64)
+	if progress != nil {
+		report = func(written uint64) { progress(ExportProgress{Bytes: written, Total: node.Size}) }
+	}
+	return s.stream(ctx, node.Range(0, node.Size, s.node), 0, w, report)
+}
+
+// stream writes the bytes of the pieces, the first from the offset from on. Chunks are read ahead by goroutines of their own and
+// written in order. progress, if not nil, is told how much has been written.
+func (s *Store) stream(ctx context.Context, pieces iter.Seq2[Piece, error], from uint64, w io.Writer, progress func(uint64)) (uint64, error) {
 	type chunk struct {
 		data []byte
+		skip uint64
 		err  error
 	}
 	ahead := 2 * runtime.GOMAXPROCS(0)
@@ -36,7 +47,10 @@ func (s *Store) ExportTo(ctx context.Context, root stc.Hash, w io.Writer, progre
 	stages, ctx := errgroup.WithContext(ctx)
 	stages.Go(func() error {
 		defer close(queue)
-		return s.eachChunk(ctx, node, func(ref Ref) error {
+		for piece, err := range pieces {
+			if err != nil {
+				return err
+			}
 			result := make(chan chunk, 1)
 			select {
 			case queue <- result:
@@ -49,12 +63,12 @@ func (s *Store) ExportTo(ctx context.Context, root stc.Hash, w io.Writer, progre
 			default:
 			}
 			stages.Go(func() error {
-				data, err := s.chunk(buf[:0], ref)
-				result <- chunk{data, err}
+				data, err := s.chunk(buf[:0], piece.Ref)
+				result <- chunk{data, max(from, piece.Offset) - piece.Offset, err}
 				return nil
 			})
-			return nil
-		})
+		}
+		return nil
 	})
 	var written uint64
 	stages.Go(func() error {
@@ -66,13 +80,13 @@ func (s *Store) ExportTo(ctx context.Context, root stc.Hash, w io.Writer, progre
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			n, err := w.Write(c.data)
+			n, err := w.Write(c.data[c.skip:])
 			written += uint64(n)
 			if err != nil {
 				return err
 			}
 			if progress != nil {
-				progress(ExportProgress{Bytes: written, Total: node.Size})
+				progress(written)
 			}
 			select {
 			case free <- c.data:
@@ -81,5 +95,6 @@ func (s *Store) ExportTo(ctx context.Context, root stc.Hash, w io.Writer, progre
 		}
 		return nil
 	})
-	return written, stages.Wait()
+	err := stages.Wait()
+	return written, err
 }

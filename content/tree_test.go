@@ -131,8 +131,8 @@ func TestTreeRoundTrip(t *testing.T) {
 		t.Fatalf("another store gives another root: %v", err)
 	}
 
-	for _, opts := range []ExportOptions{{}, {Sparse: true, NoSync: true}} {
-		target := filepath.Join(dir, fmt.Sprint("target", opts.Sparse))
+	for _, opts := range []ExportOptions{{}, {NoSync: true}} {
+		target := filepath.Join(dir, fmt.Sprint("target", opts.NoSync))
 		out, err := s.Export(ctx, got.Root, target, opts)
 		if err != nil {
 			t.Fatal(err)
@@ -225,7 +225,7 @@ func TestSparseExport(t *testing.T) {
 	if st := s.Stats(); st.Bytes > 3*ChunkSize {
 		t.Fatalf("zeros are stored more than once: %d bytes", st.Bytes)
 	}
-	if _, err := s.Export(context.Background(), got.Root, target, ExportOptions{Sparse: true}); err != nil {
+	if _, err := s.Export(context.Background(), got.Root, target, ExportOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(target); err != nil || !bytes.Equal(b, want) {

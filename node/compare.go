@@ -160,18 +160,11 @@ func (c *comparison) open(path string, mode fs.FileMode, size uint64, compare fu
 }
 
 func (c *comparison) chunks(node *content.Node, f *os.File) error {
-	for _, ref := range node.All() {
-		if ref.Kind == content.KindChunk {
-			if err := c.sameChunk(ref, f); err != nil {
-				return err
-			}
-			continue
+	for piece, err := range node.Range(0, node.Size, c.node) {
+		if err == nil {
+			err = c.sameChunk(piece.Ref, f)
 		}
-		child, err := c.node(ref)
 		if err != nil {
-			return err
-		}
-		if err := c.chunks(child, f); err != nil {
 			return err
 		}
 	}

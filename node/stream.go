@@ -22,7 +22,7 @@ func (s *streamer) start(ctx context.Context, f *fetch) {
 	s.done = make(chan struct{})
 	go func() {
 		defer close(s.done)
-		s.err = f.stream(ctx, f.root, content.DecodeRoot, new([]byte))
+		s.err = f.stream(ctx)
 	}()
 }
 
@@ -45,30 +45,35 @@ func (s *streamer) abandon(fetchErr error) error {
 	return err
 }
 
-// stream writes what lies below a node, in order. chunk is memory to use again.
-func (f *fetch) stream(ctx context.Context, node stc.Hash, decode func([]byte) (*content.Node, error), chunk *[]byte) error {
-	blob, err := f.await(ctx, nil, node)
+// stream writes the file in order.
+func (f *fetch) stream(ctx context.Context) error {
+	blob, err := f.await(ctx, nil, f.root)
 	if err != nil {
 		return err
 	}
-	n, err := decode(blob)
+	root, err := content.DecodeRoot(blob)
 	if err != nil {
 		return err
 	}
-	if n.Kind == content.KindDirectory {
+	if root.Kind == content.KindDirectory {
 		return ErrDirectoryStream
 	}
-	for _, ref := range n.All() {
-		if ref.Kind != content.KindChunk {
-			if err := f.stream(ctx, ref.Hash, ref.Decode, chunk); err != nil {
-				return err
-			}
-			continue
+	load := func(ref content.Ref) (*content.Node, error) {
+		blob, err := f.await(ctx, nil, ref.Hash)
+		if err != nil {
+			return nil, err
 		}
-		if *chunk, err = f.await(ctx, (*chunk)[:0], ref.Hash); err != nil {
+		return ref.Decode(blob)
+	}
+	var chunk []byte
+	for piece, err := range root.Range(0, root.Size, load) {
+		if err != nil {
 			return err
 		}
-		if _, err := f.opts.Writer.Write(*chunk); err != nil {
+		if chunk, err = f.await(ctx, chunk[:0], piece.Hash); err != nil {
+			return err
+		}
+		if _, err := f.opts.Writer.Write(chunk); err != nil {
 			return fmt.Errorf("output: %w", err)
 		}
 	}

@@ -207,8 +207,7 @@ func (s *Store) count(hashes []stc.Hash, spare func(stc.Hash) bool) (Freed, erro
 			return freed, err
 		}
 		if ok {
-			freed.Blobs++
-			freed.Bytes += uint64(e.size)
+			freed.add(e)
 		}
 	}
 	return freed, nil

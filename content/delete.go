@@ -50,7 +50,15 @@ func (s *Store) awaitClaims(ctx context.Context, hashes []stc.Hash) error {
 // Freed says what a removal has freed.
 type Freed struct {
 	Blobs uint64
-	Bytes uint64
+	Bytes uint64 // of the blobs that the store had a copy of; those in place take no room in it
+}
+
+// add counts an entry.
+func (f *Freed) add(e entry) {
+	f.Blobs++
+	if e.place.kind != inFile {
+		f.Bytes += uint64(e.size)
+	}
 }
 
 // remove deletes those blobs that nobody is putting and that spare, if not nil, doesn't ask to keep. spare is called with s.mu
@@ -86,13 +94,10 @@ func (s *Store) remove(hashes []stc.Hash, spare func(stc.Hash) bool) (Freed, err
 		return Freed{}, err
 	}
 	var freed Freed
-	records := make([]freeing, len(removed))
-	for i, e := range removed {
-		records[i] = freeing{e.place, e.size}
-		freed.Blobs++
-		freed.Bytes += uint64(e.size)
+	for _, e := range removed {
+		freed.add(e)
 	}
-	s.ledger.freed(freeRecords(records, s.segments, s.small))
+	s.ledger.freed(freeRecords(storedRecords(removed), s.segments, s.small))
 	return freed, nil
 }
 

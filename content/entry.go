@@ -21,6 +21,11 @@ import (
 //	's' segment, 8 bytes             where its committed records end, and what in it is live
 //	'x' place, 17 bytes              length of a record that is deleted and not yet freed
 //	'm'                              totals
+//	'f' file, 8 bytes                sealed record of a file of the user's, in which blobs lie in place
+//	'u' file, 8 bytes                how many
+//	'i' root and path, 16 bytes      sealed origin: where a content lies in place
+//	'k' pseudonym of a path and more sealed note of what an import has made of a file
+//	'r'                              set while the places in the user's files have to be restored
 //
 // A pseudonym is HMAC-SHA256 of the hash under a key of the store's own, so that who holds the disk can't tell which known
 // contents are on it.
@@ -30,13 +35,18 @@ const (
 	prefixSegment = 's'
 	prefixFreeing = 'x'
 	prefixTotals  = 'm'
+	prefixFile    = 'f'
+	prefixUse     = 'u'
+	prefixOrigin  = 'i'
+	prefixKnown   = 'k'
+	prefixRestore = 'r'
 )
 
 // place is where a blob's bytes are.
 type place struct {
 	kind placeKind
-	id   uint64 // number of the value in the small-blob database, or of the segment
-	off  int64  // in the segment
+	id   uint64 // number of the value in the small-blob database, or of the segment, or of the user's file
+	off  int64  // in the segment or file
 }
 
 type placeKind uint8
@@ -44,6 +54,7 @@ type placeKind uint8
 const (
 	inSmall   placeKind = 1
 	inSegment placeKind = 2
+	inFile    placeKind = 3 // in place: in a file of the user's, as it is
 )
 
 // entry is what the index says of a blob.
@@ -52,6 +63,7 @@ type entry struct {
 	size  int
 	bad   bool // reading it has failed; kept for the report, and until the blob is put again
 	place place
+	stamp stamp // of a blob in place: of the file, when it was found to be intact, or bad
 }
 
 // sealer seals what the databases hold and names it.
@@ -97,6 +109,9 @@ func (s *sealer) sealEntry(e entry) (key, value []byte) {
 	plain = frame.AppendVarint(plain, uint64(e.size))
 	plain = frame.AppendVarint(plain, e.place.id)
 	plain = frame.AppendVarint(plain, uint64(e.place.off))
+	if e.place.kind == inFile {
+		plain = append(plain, e.stamp[:]...)
+	}
 	return key, s.cipher.Seal(nil, plain, key)
 }
 
@@ -106,13 +121,20 @@ func (s *sealer) openEntry(key, value []byte) (entry, error) {
 	if err != nil {
 		return entry{}, fmt.Errorf("%w: index entry: %w", ErrCorrupt, err)
 	}
+	return decodeEntry(plain)
+}
+
+func decodeEntry(plain []byte) (entry, error) {
 	var e entry
 	d := &decoder{rest: plain}
 	e.place.kind = placeKind(d.byte())
 	e.bad = d.byte() != 0
 	e.hash = d.hash()
 	size, id, off := d.varint(), d.varint(), d.varint()
-	if d.err != nil || size > MaxBlobSize || e.place.kind != inSmall && e.place.kind != inSegment {
+	if e.place.kind == inFile {
+		copy(e.stamp[:], d.bytes(len(e.stamp)))
+	}
+	if d.err != nil || size > MaxBlobSize || e.place.kind < inSmall || e.place.kind > inFile {
 		return entry{}, fmt.Errorf("%w: index entry", ErrCorrupt)
 	}
 	e.size, e.place.id, e.place.off = int(size), id, int64(off)
@@ -153,17 +175,39 @@ func decodeSegment(key, value []byte) (id uint64, st segmentState, err error) {
 type totals struct {
 	blobs, bytes uint64
 	smallEnd     uint64 // small blobs with lower numbers are accounted for
+
+	inPlaceBlobs, inPlaceBytes uint64 // of blobs and bytes, those in the user's files
 }
 
+// add adds an entry n times; n is 1 or -1.
+func (t *totals) add(e entry, n int64) {
+	blobs, bytes := uint64(n), uint64(n*int64(e.size)) // wrap around to subtract
+	t.blobs += blobs
+	t.bytes += bytes
+	if e.place.kind == inFile {
+		t.inPlaceBlobs += blobs
+		t.inPlaceBytes += bytes
+	}
+}
+
+// encode leaves out what a store that has nothing in place does not need, and an older program does not know.
 func (t totals) encode() []byte {
 	dst := frame.AppendVarint(nil, t.blobs)
 	dst = frame.AppendVarint(dst, t.bytes)
-	return frame.AppendVarint(dst, t.smallEnd)
+	dst = frame.AppendVarint(dst, t.smallEnd)
+	if t.inPlaceBlobs == 0 {
+		return dst
+	}
+	dst = frame.AppendVarint(dst, t.inPlaceBlobs)
+	return frame.AppendVarint(dst, t.inPlaceBytes)
 }
 
 func decodeTotals(value []byte) (totals, error) {
 	d := &decoder{rest: value}
-	t := totals{d.varint(), d.varint(), d.varint()}
+	t := totals{blobs: d.varint(), bytes: d.varint(), smallEnd: d.varint()}
+	if len(d.rest) > 0 {
+		t.inPlaceBlobs, t.inPlaceBytes = d.varint(), d.varint()
+	}
 	if d.err != nil {
 		return t, fmt.Errorf("%w: index totals", ErrCorrupt)
 	}

@@ -360,7 +360,7 @@ func TestNewerFormat(t *testing.T) {
 	}
 	s.Close()
 	fsys.Damage(faultDir+"/"+formatName, func([]byte) []byte {
-		line := "sttnode store 2 and whatever comes then"
+		line := "sttnode store 3 and whatever comes then"
 		return fmt.Appendf(nil, "%s %08x\n", line, crc32.ChecksumIEEE([]byte(line)))
 	})
 	if _, err := openFault(fsys); !errors.Is(err, ErrFormat) {

@@ -3,46 +3,50 @@ package content
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/seigr/sttnode/stc"
 )
 
-// fixtureDir holds a store as this version writes it. Whatever comes later must read it. STT_UPDATE_FIXTURES=1 makes it anew.
-const fixtureDir = "testdata/store-v1"
+// Stores as this version writes them, without and with blobs in place. Whatever comes later must read them.
+// STT_UPDATE_FIXTURES=1 makes them anew.
+const (
+	fixtureDir        = "testdata/store-v1"
+	fixtureInPlaceDir = "testdata/store-v2"
+)
 
-// TestFixture opens the store of version 1, which holds a file of two chunks with its manifest, a small blob that nothing needs,
-// and a pin.
-func TestFixture(t *testing.T) {
-	ctx := context.Background()
-	data := randomBlob(rand.New(rand.NewPCG(1, 1)), 40<<10)
-	key := Config{Key: [32]byte{1, 2, 3}}
+var fixtureKey = Config{Key: [32]byte{1, 2, 3}}
+
+func fixtureData() []byte { return randomBlob(rand.New(rand.NewPCG(1, 1)), 40<<10) }
+
+// fixture copies a fixture, made by fill if the fixtures are to be made anew, and opens the copy.
+func fixture(t *testing.T, dir string, fill func(*Store) error) *Store {
+	t.Helper()
 	if os.Getenv("STT_UPDATE_FIXTURES") != "" {
-		os.RemoveAll(fixtureDir)
-		s, err := Open(fixtureDir, key)
+		os.RemoveAll(dir)
+		s, err := Open(dir, fixtureKey)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{Name: "fixture", ChunkSize: 32 << 10}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Put(ctx, []byte("a small blob")); err != nil {
+		if err := fill(s); err != nil {
 			t.Fatal(err)
 		}
 		s.Close()
-		os.Remove(filepath.Join(fixtureDir, reserveForRemove))
-		os.Remove(filepath.Join(fixtureDir, reserveForIndex))
-		os.Remove(filepath.Join(fixtureDir, lockName))
+		for _, name := range []string{reserveForRemove, reserveForIndex, lockName} {
+			os.Remove(filepath.Join(dir, name))
+		}
 	}
-	dir := filepath.Join(t.TempDir(), "store")
-	if err := os.CopyFS(dir, os.DirFS(fixtureDir)); err != nil {
+	target := filepath.Join(t.TempDir(), "store")
+	if err := os.CopyFS(target, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(target, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -51,11 +55,27 @@ func TestFixture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(dir, key)
+	s, err := Open(target, fixtureKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// TestFixture opens the store of version 1, which holds a file of two chunks with its manifest, a small blob that nothing needs,
+// and a pin.
+func TestFixture(t *testing.T) {
+	ctx := context.Background()
+	data := fixtureData()
+	s := fixture(t, fixtureDir, func(s *Store) error {
+		_, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{Name: "fixture", ChunkSize: 32 << 10})
+		if err != nil {
+			return err
+		}
+		_, err = s.Put(ctx, []byte("a small blob"))
+		return err
+	})
 	pins, err := s.Pins()
 	if err != nil || len(pins) != 1 || pins[0].Name != "fixture" || pins[0].State != PinComplete {
 		t.Fatalf("%+v %v", pins, err)
@@ -73,4 +93,90 @@ func TestFixture(t *testing.T) {
 	if r, err := s.Verify(ctx, nil); err != nil || !r.OK() || r.Blobs != 4 {
 		t.Fatalf("%+v %v", r, err)
 	}
+}
+
+// TestFixtureInPlace opens the store of version 2, in which the same file lies in place: a chunk of 32 KiB, while that of 8 KiB
+// is copied.
+func TestFixtureInPlace(t *testing.T) {
+	ctx := context.Background()
+	const path = "/nowhere/fixture"
+	data := fixtureData()
+	opts := ImportOptions{Name: "fixture", ChunkSize: 32 << 10}
+	s := fixture(t, fixtureInPlaceDir, func(s *Store) error {
+		// As an import of that path would do it.
+		got, err := s.ImportReader(ctx, bytes.NewReader(data), opts)
+		if err != nil {
+			return err
+		}
+		if err := s.upgradeFormat(); err != nil {
+			return err
+		}
+		id, err := s.ledger.fileID(path)
+		if err != nil {
+			return err
+		}
+		g, chunk := newPutGroup(), data[:32<<10]
+		e := entry{hash: stc.Sum(chunk), size: len(chunk), place: place{kind: inFile, id: id}, stamp: stamp{1, 2, 3}}
+		if err := s.submitPlace(ctx, g, nil, &site{id: id, file: fileRecord{path: path}}, e, func(entry) bool { return false }); err != nil {
+			return err
+		}
+		if err := g.wait(ctx); err != nil {
+			return err
+		}
+		info := PinInfo{Name: "fixture", State: PinComplete, Size: got.Size}
+		if err := s.pinWith(ctx, got.Root, info, origin{root: got.Root, path: path}); err != nil {
+			return err
+		}
+		return s.dropEmpty()
+	})
+	if st := s.Stats(); st.InPlaceBlobs != 1 || st.InPlaceBytes != 32<<10 || st.Blobs != 3 {
+		t.Fatalf("%+v", st)
+	}
+	pins, err := s.Pins()
+	if err != nil || len(pins) != 1 {
+		t.Fatalf("%v %v", pins, err)
+	}
+	if paths, err := s.Origins(pins[0].Root); err != nil || !slices.Equal(paths, []string{path}) {
+		t.Fatalf("%q %v", paths, err)
+	}
+	var changed *ChangedError
+	if _, err := s.ExportTo(ctx, pins[0].Root, new(bytes.Buffer), nil); !errors.As(err, &changed) || changed.Path != path {
+		t.Fatalf("file that isn't there: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "fixture")
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	opts.InPlace = true
+	if got, err := s.Import(ctx, file, opts); err != nil || got.Root != pins[0].Root {
+		t.Fatalf("%+v %v", got, err)
+	}
+	var out bytes.Buffer
+	if _, err := s.ExportTo(ctx, pins[0].Root, &out, nil); err != nil || !bytes.Equal(out.Bytes(), data) {
+		t.Fatalf("exported bytes differ: %v", err)
+	}
+}
+
+// TestFormatVersion looks when a store takes the version that only newer programs open: when something lies in place.
+func TestFormatVersion(t *testing.T) {
+	dir := t.TempDir()
+	s := openTest(t, dir)
+	file := filepath.Join(t.TempDir(), "file")
+	writeRandomFile(t, file, 100<<10, 1)
+	for _, want := range []string{formatPlain, formatInPlace} {
+		if _, err := s.Import(context.Background(), file, ImportOptions{InPlace: want == formatInPlace}); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(dir, formatName))
+		if intact, version := parseFormat(b); err != nil || !intact || version != want {
+			t.Fatalf("format is %q, want version %s: %v", b, want, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, Config{Key: [32]byte{9}}); !errors.Is(err, ErrWrongKey) {
+		t.Fatalf("another key: %v", err)
+	}
+	openTest(t, dir)
 }

@@ -12,8 +12,9 @@ import (
 )
 
 // Get appends the blob to dst. What it returns was sealed under this hash when the hash had been verified; it does not hash
-// again. Errors: ErrNotFound; ErrCorrupt when what is stored is damaged, whereupon Has says no and another Put of the blob
-// replaces it.
+// again, unless the blob lies in a file of the user's whose stamp is not the one that it was verified under. Errors: ErrNotFound;
+// ErrCorrupt when what is stored is damaged, or, as a *ChangedError, when the user's file has changed, whereupon Has says no and
+// another Put of the blob replaces it.
 func (s *Store) Get(dst []byte, h stc.Hash) ([]byte, error) {
 	if err := s.enter(); err != nil {
 		return dst, err
@@ -34,7 +35,7 @@ func (s *Store) get(dst []byte, h stc.Hash) ([]byte, error) {
 		if !ok {
 			return dst, fmt.Errorf("%w: %v", ErrNotFound, h)
 		}
-		if e.bad {
+		if e.bad && e.place.kind != inFile { // which may be intact again
 			return dst, fmt.Errorf("%w: %v", ErrCorrupt, h)
 		}
 		out, err := s.read(dst, e)
@@ -46,14 +47,17 @@ func (s *Store) get(dst []byte, h stc.Hash) ([]byte, error) {
 			last = e.place
 			continue
 		}
-		s.condemn(e)
+		s.condemn(e, err)
 		return dst, err
 	}
 }
 
 // read reads and verifies the blob of an entry and appends it to dst.
 func (s *Store) read(dst []byte, e entry) ([]byte, error) {
-	if e.place.kind == inSegment {
+	switch e.place.kind {
+	case inFile:
+		return s.readInPlace(dst, e)
+	case inSegment:
 		scratch := getBuffer(int(e.recordSize()))
 		defer putBuffer(scratch)
 		out, err := s.segments.Read(dst, *scratch, e.hash, e.place.id, e.place.off, e.recordSize())
@@ -77,15 +81,26 @@ func (s *Store) read(dst []byte, e entry) ([]byte, error) {
 	return out, nil
 }
 
-// condemn notes that a blob is damaged. That a full disk forbids the note changes nothing but that it will be found again.
-func (s *Store) condemn(e entry) {
+// condemn notes that a blob is damaged, as err says. That a full disk forbids the note changes nothing but that it will be found
+// again.
+func (s *Store) condemn(e entry, err error) {
 	bad := e
 	bad.bad = true
-	if err := s.ledger.replace(e, bad); err != nil {
+	var changed *ChangedError
+	if errors.As(err, &changed) {
+		bad.stamp = changed.stamp
+		s.reportChanged(changed)
+	}
+	if bad == e {
+		return
+	}
+	if err := s.ledger.replace(verdict{e, bad}); err != nil {
 		s.log.Warn("a damaged blob could not be noted", "hash", e.hash, "error", err)
 		return
 	}
-	s.log.Warn("stored blob is damaged", "hash", e.hash)
+	if changed == nil {
+		s.log.Warn("stored blob is damaged", "hash", e.hash)
+	}
 }
 
 // lookup returns the entry of h as seen beside deletions: a blob that is being deleted is not there.

@@ -24,6 +24,10 @@ type ImportOptions struct {
 	Name string
 	// ChunkSize is the length of chunks in bytes, a power of two from 1 KiB to MaxBlobSize. The default is the constant ChunkSize.
 	ChunkSize int
+	// InPlace leaves the bytes where they are: the store notes where in the files the chunks lie, and keeps copies only of chunks of
+	// up to 16 KiB, of which such a note is not much shorter, and of what it had before. A file that changes afterwards makes
+	// what has changed unavailable. It does not apply to ImportReader.
+	InPlace bool
 	// Progress is called now and then, by one goroutine at a time.
 	Progress func(ImportProgress)
 }
@@ -76,6 +80,7 @@ func (s *Store) Import(ctx context.Context, path string, opts ImportOptions) (*I
 		return nil, fmt.Errorf("%w: %s", ErrFileType, path)
 	}
 	return s.runImport(ctx, opts, info, func(ctx context.Context, im *importer) error {
+		im.path = abs
 		sc := &scanner{importer: im}
 		if err := sc.root(ctx, abs, info); err != nil {
 			return err
@@ -86,6 +91,7 @@ func (s *Store) Import(ctx context.Context, path string, opts ImportOptions) (*I
 
 // ImportReader stores what it reads from r as a file with mode 0644, and pins it as complete.
 func (s *Store) ImportReader(ctx context.Context, r io.Reader, opts ImportOptions) (*Imported, error) {
+	opts.InPlace = false
 	return s.runImport(ctx, opts, nil, func(ctx context.Context, im *importer) error {
 		return im.stream(ctx, r)
 	})
@@ -102,6 +108,7 @@ func (s *Store) ImportReader(ctx context.Context, r io.Reader, opts ImportOption
 type importer struct {
 	store  *Store
 	opts   ImportOptions
+	path   string // of what is imported, real and absolute; of the producer until the end
 	fixed  chunking
 	total  uint64
 	keep   *keeper
@@ -158,6 +165,11 @@ func (s *Store) runImport(ctx context.Context, opts ImportOptions, info fs.FileI
 			return nil, err
 		}
 	}
+	if opts.InPlace {
+		if err := s.upgradeFormat(); err != nil {
+			return nil, err
+		}
+	}
 	root := &RootInfo{Name: opts.Name, Mode: 0o644}
 	im := &importer{
 		store: s, opts: opts, fixed: chunking{uint8(log), defaultFanOutLog},
@@ -197,7 +209,7 @@ func (s *Store) runImport(ctx context.Context, opts ImportOptions, info fs.FileI
 		return nil, err
 	}
 	im.result.Root, im.result.Size, im.result.Chunks, im.result.Name = ref.Hash, ref.Size, ref.Chunks, opts.Name
-	err = s.Pin(ctx, ref.Hash, PinInfo{Name: opts.Name, State: PinComplete, Size: ref.Size})
+	err = s.pinWith(ctx, ref.Hash, PinInfo{Name: opts.Name, State: PinComplete, Size: ref.Size}, im.origins(ref.Hash)...)
 	return &im.result, err
 }
 
@@ -279,12 +291,14 @@ func (w *importWorker) do(ctx context.Context, im *importer, u *unit) error {
 	}
 	hashes := make([]stc.Hash, len(w.chunks))
 	stc.SumMany(hashes, w.chunks)
-	if err := im.store.submit(ctx, im.puts, im.keep, hashes, w.chunks); err != nil {
-		return err
-	}
+	chunks := w.chunks
 	for _, r := range u.reads {
 		n := im.fixed.chunks(uint64(r.size))
 		r.hashes, hashes = hashes[:n:n], hashes[n:]
+		if err := im.put(ctx, r, chunks[:n]); err != nil {
+			return err
+		}
+		chunks = chunks[n:]
 	}
 	return nil
 }

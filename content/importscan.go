@@ -140,7 +140,10 @@ func (sc *scanner) link(path, name, rel string, depth int) error {
 
 // file scans a file: into the unit with others if it is small, else in units of its own.
 func (sc *scanner) file(ctx context.Context, path, name string, info fs.FileInfo) error {
-	src := &source{path: path, info: info}
+	src, err := sc.source(path, info)
+	if err != nil {
+		return err
+	}
 	size := info.Size()
 	if limit := sc.unitSize(); size > int64(limit) {
 		if err := sc.flush(ctx); err != nil {
@@ -177,6 +180,7 @@ func (sc *scanner) file(ctx context.Context, path, name string, info fs.FileInfo
 type source struct {
 	path string
 	info fs.FileInfo // as the scanner saw it
+	site *site       // of an import in place
 
 	open sync.Once
 	file *os.File

@@ -28,12 +28,13 @@ type ledger struct {
 // change is one batch for a ledger.
 type change struct {
 	add        []entry
-	remove     []entry          // what the index holds for blobs in add, that is, entries known to be bad; or just goes
-	generation int64            // of the ledger when remove was looked up
-	ends       map[uint64]int64 // of segments that have grown
-	small      uint64           // end of the small blobs, if greater
-	set        []pair           // other pairs to be set
-	unset      [][]byte         // other keys to be deleted
+	remove     []entry               // what the index holds for blobs in add, that is, entries known to be bad; or just goes
+	generation int64                 // of the ledger when remove was looked up
+	ends       map[uint64]int64      // of segments that have grown
+	small      uint64                // end of the small blobs, if greater
+	files      map[uint64]fileRecord // the user's files in which blobs in add lie
+	set        []pair                // other pairs to be set
+	unset      [][]byte              // other keys to be deleted
 }
 
 type pair struct{ key, value []byte }
@@ -157,13 +158,17 @@ func (l *ledger) commitLocked(c *change) error {
 		}
 		return l.segments[id]
 	}
+	uses := make(map[uint64]int64) // of the user's files: blobs more in each
 	sums := l.totals
 	for _, e := range c.remove {
 		b.Delete(l.seal.key(prefixBlob, e.hash))
+		sums.add(e, -1)
+		if e.place.kind == inFile {
+			uses[e.place.id]--
+			continue
+		}
 		f := freeing{e.place, e.size}
 		b.Put(f.key(), f.value())
-		sums.blobs--
-		sums.bytes -= uint64(e.size)
 		if e.place.kind == inSegment {
 			st := state(e.place.id)
 			st.live -= e.recordSize()
@@ -173,13 +178,20 @@ func (l *ledger) commitLocked(c *change) error {
 	}
 	for _, e := range c.add {
 		b.Put(l.seal.sealEntry(e))
-		sums.blobs++
-		sums.bytes += uint64(e.size)
-		if e.place.kind == inSegment {
+		sums.add(e, 1)
+		switch e.place.kind {
+		case inFile:
+			uses[e.place.id]++
+		case inSegment:
 			st := state(e.place.id)
 			st.live += e.recordSize()
 			st.records++
 			touched[e.place.id] = st
+		}
+	}
+	for id, n := range uses {
+		if err := l.putUse(&b, id, n, c.files); err != nil {
+			return err
 		}
 	}
 	for id, end := range c.ends {
@@ -231,19 +243,28 @@ func (l *ledger) heal() error {
 	return l.load()
 }
 
-// replace changes an entry if it still is as old says.
-func (l *ledger) replace(old, new entry) error {
+// verdict is what an entry becomes that keeps its place.
+type verdict struct{ old, new entry }
+
+// replace changes those entries that still are as old says.
+func (l *ledger) replace(verdicts ...verdict) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.heal(); err != nil {
 		return err
 	}
-	e, ok, err := l.lookup(old.hash)
-	if err != nil || !ok || e != old {
-		return err
+	var c change
+	for _, v := range verdicts {
+		e, ok, err := l.lookup(v.old.hash)
+		if err != nil {
+			return err
+		}
+		if ok && e == v.old {
+			key, value := l.seal.sealEntry(v.new)
+			c.set = append(c.set, pair{key, value})
+		}
 	}
-	key, value := l.seal.sealEntry(new)
-	return l.commitLocked(&change{set: []pair{{key, value}}})
+	return l.commitLocked(&c)
 }
 
 // segmentEnd returns where the committed records of a segment end.

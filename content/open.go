@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/seigr/sttnode/content/internal/kv"
 	"github.com/seigr/sttnode/content/internal/segment"
@@ -36,7 +37,7 @@ func Open(dir string, cfg Config) (*Store, error) {
 
 func open(fsys vfs.FS, dir string, cfg Config, segmentSize int64) (*Store, error) {
 	s := &Store{
-		fsys: fsys, dir: dir, log: cfg.Log,
+		fsys: fsys, dir: dir, log: cfg.Log, onChanged: cfg.OnChanged,
 		seal:     newSealer(cfg.Key),
 		claims:   make(map[stc.Hash]*claim),
 		deleting: make(map[stc.Hash]<-chan struct{}),
@@ -109,7 +110,7 @@ func (s *Store) openLocked(key [32]byte, segmentSize int64) error {
 		if err := s.fsys.SyncDir(s.dir); err != nil {
 			return err
 		}
-		if err := vfs.WriteFile(s.fsys, s.dir, formatName, formatLine(key)); err != nil {
+		if err := vfs.WriteFile(s.fsys, s.dir, formatName, s.format.line(s.format.version)); err != nil {
 			return err
 		}
 	}
@@ -123,32 +124,69 @@ func (s *Store) openLocked(key [32]byte, segmentSize int64) error {
 	if err := s.reserve.hold(); err != nil && !isDiskFull(err) {
 		return err
 	}
-	return s.startPipeline(segmentSize)
+	if err := s.startPipeline(segmentSize); err != nil {
+		return err
+	}
+	if err := s.restoreInPlace(); err != nil && !isDiskFull(err) && !errors.Is(err, ErrDiskFull) {
+		s.pipeline.stop()
+		return err
+	}
+	return nil
 }
 
-// formatLine is what the format file holds: version, what proves the key, checksum.
-func formatLine(key [32]byte) []byte {
-	line := fmt.Sprintf("sttnode store 1 %s", hex.EncodeToString(derive(key, "stt store v1 key check")))
+// format is the version of the store that its format file says. A store is of the first version until something is stored in
+// place, which programs that know no other would take for damage.
+type format struct {
+	mu      sync.Mutex // held while the file is written
+	proof   string     // of the key
+	version string
+}
+
+const (
+	formatPlain   = "1"
+	formatInPlace = "2" // entries may point into the user's files
+)
+
+// line is what the format file holds: version, what proves the key, checksum.
+func (f *format) line(version string) []byte {
+	line := fmt.Sprintf("sttnode store %s %s", version, f.proof)
 	return fmt.Appendf(nil, "%s %08x\n", line, crc32.ChecksumIEEE([]byte(line)))
+}
+
+// upgradeFormat makes the format file say, durably, that blobs may lie in place.
+func (s *Store) upgradeFormat() error {
+	f := &s.format
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.version == formatInPlace {
+		return nil
+	}
+	if err := vfs.WriteFile(s.fsys, s.dir, formatName, f.line(formatInPlace)); err != nil {
+		return mapError(err)
+	}
+	f.version = formatInPlace
+	return nil
 }
 
 // checkFormat compares the format file with the program and the key. A store without one is fresh if nothing is in it. A file
 // that is damaged, or missing from a store with something in it, is written again if the key opens what is there.
 func (s *Store) checkFormat(key [32]byte) (fresh bool, err error) {
+	f := &s.format
+	f.proof, f.version = hex.EncodeToString(derive(key, "stt store v1 key check")), formatPlain
 	have, err := vfs.ReadFile(s.fsys, s.path(formatName), 4096)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
 		return false, err
 	}
-	want := formatLine(key)
-	if bytes.Equal(have, want) {
-		return false, nil
-	}
 	if intact, version := parseFormat(have); intact {
-		if version != "1" {
+		switch {
+		case version != formatPlain && version != formatInPlace:
 			return false, fmt.Errorf("%w: version %s in %s", ErrFormat, version, s.dir)
+		case !bytes.Equal(have, f.line(version)):
+			return false, fmt.Errorf("%w: %s", ErrWrongKey, s.dir)
 		}
-		return false, fmt.Errorf("%w: %s", ErrWrongKey, s.dir)
+		f.version = version
+		return false, nil
 	}
 	empty, fits, err := s.tryKey()
 	if err != nil {
@@ -162,7 +200,9 @@ func (s *Store) checkFormat(key [32]byte) (fresh bool, err error) {
 		return false, fmt.Errorf("%w, or nothing in it is intact: %s", ErrWrongKey, s.dir)
 	}
 	s.log.Warn("the store's format file was damaged or missing; written again", "dir", s.dir)
-	return false, vfs.WriteFile(s.fsys, s.dir, formatName, want)
+	// Nobody knows which version it was, and the later one is right for both.
+	f.version = formatInPlace
+	return false, vfs.WriteFile(s.fsys, s.dir, formatName, f.line(f.version))
 }
 
 // parseFormat reports whether a format file is as it was written, by whatever version.

@@ -61,6 +61,11 @@ const maxPinName = 4096
 // A download pins its root as partial before its first lookup and stores nodes before what is below them: so whatever is here
 // of it is kept at any time.
 func (s *Store) Pin(ctx context.Context, root stc.Hash, info PinInfo) error {
+	return s.pinWith(ctx, root, info)
+}
+
+// pinWith is Pin that notes origins with it.
+func (s *Store) pinWith(ctx context.Context, root stc.Hash, info PinInfo, origins ...origin) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
@@ -85,11 +90,17 @@ func (s *Store) Pin(ctx context.Context, root stc.Hash, info PinInfo) error {
 	s.pinning.Lock()
 	defer s.pinning.Unlock()
 	key, value := s.seal.sealPin(Pin{root, info})
-	if err := s.ledger.commit(&change{set: []pair{{key, value}}}); err != nil {
+	set := []pair{{key, value}}
+	for _, o := range origins {
+		set = append(set, s.seal.sealOrigin(o))
+	}
+	if err := s.ledger.commit(&change{set: set}); err != nil {
 		return err
 	}
 	var b kv.Batch
-	b.Put(key, value)
+	for _, p := range set {
+		b.Put(p.key, p.value)
+	}
 	return mapError(writeKV(s.small, &b))
 }
 
@@ -118,16 +129,22 @@ func (s *Store) Unpin(ctx context.Context, root stc.Hash) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	key := s.seal.key(prefixPin, root)
+	keys, err := s.originKeys(root)
+	if err != nil {
+		return err
+	}
+	keys = append(keys, s.seal.key(prefixPin, root))
 	unpin := func() error {
 		var b kv.Batch
-		b.Delete(key)
+		for _, key := range keys {
+			b.Delete(key)
+		}
 		if err := writeKV(s.small, &b); err != nil {
 			return mapError(err)
 		}
-		return s.ledger.commit(&change{unset: [][]byte{key}})
+		return s.ledger.commit(&change{unset: keys})
 	}
-	err := unpin()
+	err = unpin()
 	if errors.Is(err, ErrDiskFull) && s.reserve.letGo() {
 		err = unpin()
 	}
@@ -187,38 +204,45 @@ func (s *Store) pins() ([]Pin, error) {
 	return pins, nil
 }
 
-// reconcilePins makes the pins in the index and their copies the same: a pin without a copy was being made, or ended; a copy
-// without a pin is one that a damaged index has lost.
+// reconcilePins makes the pins and origins in the index and their copies the same: one without a copy was being made, or ended;
+// a copy that the index lacks is one that a damaged index has lost.
 func (s *Store) reconcilePins() error {
 	var c change
-	pinned := make(map[string]bool)
 	var b kv.Batch
-	var failed error
-	err := s.index.Each([]byte{prefixPin}, []byte{prefixPin + 1}, func(key, value []byte) bool {
-		pinned[string(key)] = true
-		if _, err := s.small.Get(key); errors.Is(err, kv.ErrNotFound) {
-			b.Put(key, value)
-		} else {
-			failed = err
+	for _, prefix := range []byte{prefixPin, prefixOrigin} {
+		known := make(map[string]bool)
+		var failed error
+		err := s.index.Each([]byte{prefix}, []byte{prefix + 1}, func(key, value []byte) bool {
+			known[string(key)] = true
+			if _, err := s.small.Get(key); errors.Is(err, kv.ErrNotFound) {
+				b.Put(key, value)
+			} else {
+				failed = err
+			}
+			return failed == nil
+		})
+		if err = errors.Join(err, failed); err != nil {
+			return err
 		}
-		return failed == nil
-	})
-	if err = errors.Join(err, failed); err != nil {
-		return err
-	}
-	err = s.small.Each([]byte{prefixPin}, []byte{prefixPin + 1}, func(key, value []byte) bool {
-		if !pinned[string(key)] {
-			c.set = append(c.set, pair{key, value})
+		err = s.small.Each([]byte{prefix}, []byte{prefix + 1}, func(key, value []byte) bool {
+			if !known[string(key)] {
+				c.set = append(c.set, pair{key, value})
+			}
+			return true
+		})
+		if err != nil {
+			return err
 		}
-		return true
-	})
-	if err == nil && len(c.set) > 0 {
-		err = s.ledger.commit(&c)
 	}
-	if err == nil && b.Len() > 0 {
-		err = writeKV(s.small, &b)
+	if len(c.set) > 0 {
+		if err := s.ledger.commit(&c); err != nil {
+			return err
+		}
 	}
-	return err
+	if b.Len() > 0 {
+		return writeKV(s.small, &b)
+	}
+	return nil
 }
 
 func (s *sealer) sealPin(p Pin) (key, value []byte) {

@@ -32,11 +32,13 @@ const (
 type item struct {
 	hash       stc.Hash
 	size       int
-	sealed     *[]byte // its record, from the pool; nil once it is written
-	replaces   *entry  // what the index holds in its place: an entry known to be bad
-	generation int64   // of the ledger when that was looked up
-	place      place
+	sealed     *[]byte       // its record, from the pool; nil once it is written
+	replaces   *entry        // what the index holds in its place: an entry known to be bad
+	generation int64         // of the ledger when that was looked up
+	place      place         // of a blob in place from the beginning
 	tail       *segment.Tail // that it was appended to
+	stamp      stamp         // of a blob in place
+	file       *fileRecord   // in which it lies
 }
 
 // pipeline brings sealed blobs to the disk. Two goroutines work side by side: append writes records to the current segment,
@@ -121,6 +123,10 @@ func (p *pipeline) append() {
 			p.resolve(it.hash, mapError(err))
 			continue
 		}
+		if it.place.kind == inFile {
+			p.enqueue(it, nil)
+			continue
+		}
 		if it.size <= maxSmall {
 			it.place.kind = inSmall
 			p.enqueue(it, nil)
@@ -165,6 +171,9 @@ func (p *pipeline) write(it *item) (retired *segment.Tail, err error) {
 
 // release gives an item's buffer back.
 func (p *pipeline) release(it *item) {
+	if it.sealed == nil {
+		return // in place
+	}
 	p.budget.Release(itemCost(it.size))
 	putBuffer(it.sealed)
 	it.sealed = nil
@@ -185,9 +194,12 @@ func (p *pipeline) enqueue(it *item, retired *segment.Tail) {
 			p.change.Wait()
 		}
 		p.group.items = append(p.group.items, it)
-		p.group.bytes += it.size
-		if it.place.kind == inSmall {
+		switch it.place.kind {
+		case inSmall:
 			p.group.small += it.size
+			p.group.bytes += it.size
+		case inSegment:
+			p.group.bytes += it.size
 		}
 	}
 	p.change.Broadcast()
@@ -222,7 +234,7 @@ func (p *pipeline) commitAll() {
 func (p *pipeline) commit(g group) {
 	rest := p.syncTails(g.items)
 	rest = p.writeSmall(rest)
-	c := change{ends: make(map[uint64]int64)}
+	c := change{ends: make(map[uint64]int64), files: make(map[uint64]fileRecord)}
 	for i, it := range rest {
 		if c.generation = min(c.generation, it.generation); i == 0 {
 			c.generation = it.generation
@@ -230,11 +242,14 @@ func (p *pipeline) commit(g group) {
 		if it.replaces != nil {
 			c.remove = append(c.remove, *it.replaces)
 		}
-		c.add = append(c.add, entry{hash: it.hash, size: it.size, place: it.place})
-		if it.place.kind == inSegment {
+		c.add = append(c.add, entry{hash: it.hash, size: it.size, place: it.place, stamp: it.stamp})
+		switch it.place.kind {
+		case inSegment:
 			c.ends[it.place.id] = max(c.ends[it.place.id], it.place.off+segment.RecordSize(it.size))
-		} else {
+		case inSmall:
 			c.small = max(c.small, it.place.id+1)
+		case inFile:
+			c.files[it.place.id] = *it.file
 		}
 	}
 	var err error
@@ -351,7 +366,7 @@ func (p *pipeline) fail(items []*item, err error) {
 			if !slices.Contains(p.abandoned, it.tail.ID) {
 				p.abandoned = append(p.abandoned, it.tail.ID)
 			}
-		} else {
+		} else if it.place.kind == inSmall {
 			p.unsettled = append(p.unsettled, it.place.id)
 		}
 		p.resolve(it.hash, err)
@@ -385,11 +400,18 @@ func (p *pipeline) free(removed []entry) {
 	if len(removed) == 0 {
 		return
 	}
-	records := make([]freeing, len(removed))
-	for i, e := range removed {
-		records[i] = freeing{e.place, e.size}
+	p.ledger.freed(freeRecords(storedRecords(removed), p.segments, p.small))
+}
+
+// storedRecords returns what entries leave to be freed: nothing where the blob lies in a file of the user's.
+func storedRecords(removed []entry) []freeing {
+	records := make([]freeing, 0, len(removed))
+	for _, e := range removed {
+		if e.place.kind != inFile {
+			records = append(records, freeing{e.place, e.size})
+		}
 	}
-	p.ledger.freed(freeRecords(records, p.segments, p.small))
+	return records
 }
 
 // freeRecords gives back the room of records that nothing points to and returns those for which that worked; the others are

@@ -13,6 +13,7 @@ import (
 // claim is the right, and the duty, to store a blob. Whoever puts the same blob meanwhile waits for its outcome.
 type claim struct {
 	waiters []*putGroup
+	inPlace bool // what is being noted is where the blob lies in a file of the user's
 	done    chan struct{}
 }
 
@@ -106,7 +107,7 @@ func (s *Store) submit(ctx context.Context, g *putGroup, keep *keeper, hashes []
 }
 
 func (s *Store) submitOne(ctx context.Context, g *putGroup, keep *keeper, h stc.Hash, blob []byte) error {
-	mine, err := s.claim(ctx, g, keep, h)
+	mine, err := s.claim(ctx, g, keep, h, false)
 	if err != nil || !mine {
 		return err
 	}
@@ -117,7 +118,7 @@ func (s *Store) submitOne(ctx context.Context, g *putGroup, keep *keeper, h stc.
 		s.resolve(h, err)
 		return nil
 	}
-	if ok && !e.bad && !(s.doubtful && s.unreadable(e)) {
+	if ok && !e.bad && e.place.kind != inFile && !(s.doubtful && s.unreadable(e)) {
 		s.resolve(h, nil)
 		return nil
 	}
@@ -141,17 +142,22 @@ func (s *Store) unreadable(e entry) bool {
 	return errors.Is(err, ErrCorrupt)
 }
 
-// claim adds a put of h to g and reports whether it is the caller who has to store the blob and resolve the claim.
-func (s *Store) claim(ctx context.Context, g *putGroup, keep *keeper, h stc.Hash) (mine bool, err error) {
+// claim adds a put of h to g and reports whether it is the caller who has to store the blob and resolve the claim. Who wants a
+// copy does not share the outcome of one who doesn't.
+func (s *Store) claim(ctx context.Context, g *putGroup, keep *keeper, h stc.Hash, inPlace bool) (mine bool, err error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
 		s.mu.Lock()
-		if d := s.deleting[h]; d != nil {
+		busy := s.deleting[h]
+		if c := s.claims[h]; c != nil && c.inPlace && !inPlace {
+			busy = c.done
+		}
+		if busy != nil {
 			s.mu.Unlock()
 			select {
-			case <-d:
+			case <-busy:
 				continue
 			case <-ctx.Done():
 				return false, ctx.Err()
@@ -161,7 +167,7 @@ func (s *Store) claim(ctx context.Context, g *putGroup, keep *keeper, h stc.Hash
 		g.add()
 		c := s.claims[h]
 		if mine = c == nil; mine {
-			c = &claim{done: make(chan struct{})}
+			c = &claim{done: make(chan struct{}), inPlace: inPlace}
 			s.claims[h] = c
 		}
 		c.waiters = append(c.waiters, g)

@@ -208,7 +208,7 @@ func (s *Store) fill(db *kv.DB) error {
 	if err != nil {
 		return err
 	}
-	c := &change{ends: make(map[uint64]int64)}
+	c := &change{ends: make(map[uint64]int64), set: []pair{{[]byte{prefixRestore}, nil}}}
 	seen := make(map[stc.Hash]bool) // in c
 	flush := func() error {
 		err := l.commit(c)
@@ -251,7 +251,7 @@ func (s *Store) fill(db *kv.DB) error {
 	var failed error
 	err = s.small.Each(nil, nil, func(key, value []byte) bool {
 		switch {
-		case key[0] == prefixPin:
+		case key[0] == prefixPin, key[0] == prefixOrigin:
 			c.set = append(c.set, pair{key, value})
 		case key[0] == prefixBlob && len(key) == 9:
 			id := binary.BigEndian.Uint64(key[1:])

@@ -19,6 +19,9 @@ type Config struct {
 	Key [32]byte
 	// Log receives what the operator should know: damage found, an index rebuilt. The default is none.
 	Log *slog.Logger
+	// OnChanged, if not nil, is told of each file of the user's whose blobs can't be served in place any more because it has
+	// changed, or is gone: once, unless it changes again. It must return soon and not call the store.
+	OnChanged func(*ChangedError)
 }
 
 // Store keeps blobs by the SHA3-256 of their bytes. All methods are safe for concurrent use.
@@ -32,20 +35,22 @@ type Config struct {
 //	small/     LevelDB: blobs of up to 16 KiB; copies of the pins
 //	segments/  append-only files of records: the larger blobs
 //
-// The index can be made again from the other two, which say themselves what they hold.
+// The index can be made again from the other two, which say themselves what they hold. Of blobs in place, which lie in files of
+// the user's and not here, it is the only record; small/ keeps a copy of what they are found by again: where each content lies.
 type Store struct {
-	fsys     vfs.FS
-	dir      string
-	log      *slog.Logger
-	seal     *sealer
-	lock     io.Closer
-	ledger   *ledger
-	index    *kv.DB // of the ledger
-	small    *kv.DB
-	segments *segment.Files
-	pipeline *pipeline
-	reserve  *reserve
-	doubtful bool // the store is being opened: what an entry points to may be lost
+	fsys      vfs.FS
+	dir       string
+	log       *slog.Logger
+	onChanged func(*ChangedError)
+	seal      *sealer
+	lock      io.Closer
+	ledger    *ledger
+	index     *kv.DB // of the ledger
+	small     *kv.DB
+	segments  *segment.Files
+	pipeline  *pipeline
+	reserve   *reserve
+	doubtful  bool // the store is being opened: what an entry points to may be lost
 
 	life     sync.Mutex
 	users    int // calls under way
@@ -56,6 +61,8 @@ type Store struct {
 	pinning    sync.Mutex // one change of pins at a time
 	collecting sync.Mutex // one collection at a time
 	watching   atomic.Bool
+	inPlace    inPlace
+	format     format
 
 	mu       sync.Mutex
 	claims   map[stc.Hash]*claim          // blobs being put
@@ -97,6 +104,7 @@ func (s *Store) Close() error {
 		s.idle.Wait()
 	}
 	s.life.Unlock()
+	s.flushVerdicts()
 	s.pipeline.stop()
 	return s.release()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -20,6 +21,8 @@ type VerifyReport struct {
 	BadCount, MissingCount uint64
 	// Incomplete are the roots of contents pinned as complete that need a bad or missing blob.
 	Incomplete []stc.Hash
+	// Changed are the user's files, by their paths, in which bad blobs were to lie in place; it ends after MaxReported, too.
+	Changed []string
 }
 
 // OK reports whether nothing is wrong.
@@ -121,7 +124,7 @@ func (v *verification) read(entries []entry) error {
 			blobs, intact = append(blobs, out[start:]), append(intact, e)
 			space = out
 		case errors.Is(err, ErrCorrupt):
-			v.bad(e)
+			v.bad(e, err)
 		default:
 			return err
 		}
@@ -130,13 +133,13 @@ func (v *verification) read(entries []entry) error {
 	stc.SumMany(hashes, blobs)
 	for i, e := range intact {
 		if hashes[i] != e.hash || len(blobs[i]) != e.size {
-			v.bad(e)
+			v.bad(e, v.store.differs(e))
 			continue
 		}
-		if e.bad {
+		if e.bad && e.place.kind != inFile {
 			good := e
 			good.bad = false
-			if err := v.store.ledger.replace(e, good); err != nil {
+			if err := v.store.ledger.replace(verdict{e, good}); err != nil {
 				return err
 			}
 		}
@@ -154,17 +157,21 @@ func (v *verification) read(entries []entry) error {
 	return nil
 }
 
-// bad notes a blob that is damaged, unless it has been deleted or replaced since.
-func (v *verification) bad(e entry) {
+// bad notes a blob that is damaged, as cause says, unless it has been deleted or replaced since.
+func (v *verification) bad(e entry, cause error) {
 	now, ok, err := v.store.lookup(e.hash)
 	if err == nil && (!ok || now.place != e.place) {
 		return
 	}
-	if !e.bad {
-		v.store.condemn(e)
+	if !e.bad || e.place.kind == inFile {
+		v.store.condemn(e, cause)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	var changed *ChangedError
+	if errors.As(cause, &changed) && len(v.report.Changed) < MaxReported && !slices.Contains(v.report.Changed, changed.Path) {
+		v.report.Changed = append(v.report.Changed, changed.Path)
+	}
 	v.report.BadCount++
 	if len(v.report.Bad) < MaxReported {
 		v.report.Bad = append(v.report.Bad, e.hash)

@@ -1,0 +1,5 @@
+package content
+
+import "os"
+
+const openForReading = os.O_RDONLY

@@ -179,15 +179,19 @@ func (w *placeWalker) node(ctx context.Context, node *Node, err error, path stri
 
 // file visits the chunks of a file, up to a node that can't be read.
 func (w *placeWalker) file(ctx context.Context, node *Node, path string) error {
-	off := int64(0)
-	var failed error
-	err := w.store.eachChunk(ctx, node, func(ref Ref) error {
-		failed = w.visit(path, off, ref)
-		off += int64(ref.Size)
-		return failed
-	})
-	if failed == nil && (errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrManifest)) {
-		return nil
+	for piece, err := range node.Range(0, node.Size, w.store.node) {
+		if errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrManifest) {
+			return nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			err = w.visit(path, int64(piece.Offset), piece.Ref)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }

@@ -19,22 +19,21 @@ const (
 	bbrBeta              = 0.7
 	bbrHeadroom          = 0.85
 	bbrMinPipePackets    = 4
-	bbrMinRTTFilter      = 10 * time.Second
-	bbrProbeRTTInterval  = 5 * time.Second
+	bbrMinRTTFilter      = 10 * time.Second // then ProbeRTT, section 5.3.4.2 (five in older revisions)
 	bbrProbeRTTTime      = 200 * time.Millisecond
 	bbrProbeRTTCwndGain  = 0.5
 	bbrFullLossEvents    = 6
 	bbrExtraAckedRounds  = 10
 
-	// Where this differs from the draft: see queued, updateMinRTT, and
-	// pacing: below bbrShortRTT, timers and the scheduler take longer than
+	// Where this differs from the draft: see queued, updateMinRTT, nearLeast,
+	// and pacing: below bbrShortRTT, timers and the scheduler take longer than
 	// the path, which counts as that long.
 	bbrShortRTT        = time.Millisecond
 	bbrQuietLossThresh = 0.10
 	bbrWrongMin        = 8
 	bbrUndoRTTs        = 4
 	bbrUndoLeast       = 200 * time.Millisecond
-	bbrNoiseDivisor    = 64 // of the least round trip
+	bbrNoiseDivisor    = 16 // of the least round trip
 	bbrNoiseLeast      = 100 * time.Microsecond
 	bbrQueueDivisor    = 4 // of the least round trip
 	bbrQueueLeast      = 4 * time.Millisecond
@@ -106,10 +105,8 @@ type bbr struct {
 	maxInflight int
 	minRTT        time.Duration
 	minRTTAt      time.Time
-	probeMinRTT   time.Duration
-	probeMinAt    time.Time
 	extra         extraAcked
-	probeExpired  bool
+	minExpired    bool
 	lossInRound   bool
 	lossEvents    int
 	lostInRound   int
@@ -135,6 +132,7 @@ type bbr struct {
 	upCount      int
 
 	// ProbeRTT, section 5.3.4.
+	probeRTTCwnd   int // fixed when minRTT expires
 	probeDone      time.Time
 	probeRoundDone bool
 	idleRestart    bool
@@ -216,7 +214,6 @@ func (b *bbr) update(u ackUpdate) {
 	if !b.started {
 		b.started = true
 		b.minRTT, b.minRTTAt = u.rtt.srtt(), u.now
-		b.probeMinRTT, b.probeMinAt = b.minRTT, u.now
 		b.low.since = u.now
 		b.extra.begin(u.now)
 	}
@@ -266,7 +263,7 @@ func (b *bbr) setCwnd(rs rateSample) {
 	}
 	b.cwnd = max(b.cwnd, b.minPipe())
 	if b.state == bbrProbeRTT {
-		b.cwnd = min(b.cwnd, b.probeRTTCwnd())
+		b.cwnd = min(b.cwnd, b.probeRTTCwnd)
 	}
 	limit := unbounded
 	switch b.state {
@@ -288,10 +285,6 @@ func (b *bbr) saveCwnd() {
 }
 
 func (b *bbr) minPipe() int { return bbrMinPipePackets * b.datagram }
-
-func (b *bbr) probeRTTCwnd() int {
-	return max(b.bdp(b.bw, bbrProbeRTTCwndGain), b.minPipe())
-}
 
 // bdp is gain times the bandwidth–delay product, or the initial window while
 // that is unknown.

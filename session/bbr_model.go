@@ -211,32 +211,40 @@ func (b *bbr) updateMinRTT(u ackUpdate) {
 		if !b.minKnown {
 			// The first estimate to trust takes the place of the guess.
 			b.minKnown = true
-			b.probeMinRTT, b.minRTT, b.minRTTAt = sample, sample, u.now
+			b.minRTT, b.minRTTAt = sample, u.now
 		}
 		if sample > bbrWrongMin*max(b.minRTT, bbrShortRTT) {
 			// With twice the path's content in flight at most, no queue of
 			// ours explains that: the least was a fluke.
-			b.probeMinRTT, b.minRTT, b.minRTTAt = sample, sample, u.now
+			b.minRTT, b.minRTTAt = sample, u.now
 		}
 		b.leastInRound = sample
 		b.low.next(u.now)
 	} else if b.low.count >= len(b.low.low) {
 		b.leastInRound = b.low.value()
 	}
-	b.probeExpired = u.now.After(b.probeMinAt.Add(bbrProbeRTTInterval))
-	switch {
-	case sample == 0:
-	case sample < b.probeMinRTT || b.probeExpired:
-		b.probeMinRTT, b.probeMinAt = sample, u.now
-	case sample <= b.probeMinRTT+max(b.probeMinRTT/bbrNoiseDivisor, bbrNoiseLeast):
+	b.minExpired = u.now.After(b.minRTTAt.Add(bbrMinRTTFilter))
+	if b.minExpired && b.state != bbrProbeRTT {
+		// By the least that expires, section 5.3.4: the next has a queue in
+		// it, and half of that much in flight would not empty the path.
+		b.probeRTTCwnd = max(b.bdp(b.bw, bbrProbeRTTCwndGain), b.minPipe())
+	}
+	if sample > 0 && (sample < b.minRTT || b.minExpired) {
+		b.minRTT, b.minRTTAt = sample, u.now
+	} else if b.nearLeast() {
 		// As good as the least: there is no queue, and nothing to look for.
 		// (The draft asks for less than the least, and pays 200 ms of every
-		// five seconds on a path that one flow has for itself.)
-		b.probeMinAt = u.now
+		// ten seconds on a path that one flow has for itself.)
+		b.minRTTAt = u.now
 	}
-	if b.probeMinRTT < b.minRTT || u.now.After(b.minRTTAt.Add(bbrMinRTTFilter)) {
-		b.minRTT, b.minRTTAt = b.probeMinRTT, b.probeMinAt
-	}
+}
+
+// nearLeast reports whether the round trips of late were as short as the least,
+// but for noise and what Down leaves of the queue: the estimated rate is the best
+// of many samples, where timers are coarse too high by some hundredths, and Down
+// ends when no more is in flight than that rate explains.
+func (b *bbr) nearLeast() bool {
+	return b.leastInRound <= b.minRTT+max(b.minRTT/bbrNoiseDivisor, bbrNoiseLeast)
 }
 
 // extraAcked measures how much more than the rate explains is acknowledged at

@@ -170,9 +170,9 @@ func (b *bbr) raiseSlope() {
 }
 
 // checkProbeRTT empties the path for a moment when no round trip without a
-// queue has been seen for five seconds.
+// queue has been seen for ten seconds.
 func (b *bbr) checkProbeRTT(u ackUpdate, rs rateSample) {
-	if b.state != bbrProbeRTT && b.probeExpired && !b.idleRestart {
+	if b.state != bbrProbeRTT && b.minExpired && !b.idleRestart {
 		b.saveCwnd()
 		b.state, b.pacingGain, b.cwndGain = bbrProbeRTT, 1, bbrProbeRTTCwndGain
 		b.probeDone = time.Time{}
@@ -183,7 +183,7 @@ func (b *bbr) checkProbeRTT(u ackUpdate, rs rateSample) {
 		// What this phase delivers says nothing about the path.
 		b.rate.limit(u.inFlight)
 		if b.probeDone.IsZero() {
-			if u.inFlight <= b.probeRTTCwnd() {
+			if u.inFlight <= b.probeRTTCwnd {
 				b.probeDone, b.probeRoundDone = u.now.Add(bbrProbeRTTTime), false
 				b.startRound()
 			}
@@ -203,7 +203,7 @@ func (b *bbr) checkProbeRTTDone(now time.Time) {
 	if b.probeDone.IsZero() || !now.After(b.probeDone) {
 		return
 	}
-	b.probeMinAt = now
+	b.minRTTAt = now
 	b.cwnd = max(b.cwnd, b.priorCwnd)
 	b.resetShort()
 	if b.fullBWReached {

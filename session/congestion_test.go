@@ -83,6 +83,44 @@ func TestGoodputOverLongLink(t *testing.T) {
 	}
 }
 
+// TestBBRKeepsCoarseLinkFull sends over a link that delivers in bursts, as a
+// machine with coarse timers does. Rates then look a few hundredths higher than
+// they are, and Down leaves a little of the queue. That must cost next to nothing,
+// above all no ProbeRTT. Headers and tags take 2.3 %.
+func TestBBRKeepsCoarseLinkFull(t *testing.T) {
+	link := longLink(0)
+	link.Burst = 2 * time.Millisecond
+	inWorld(t, testSeed(t), link, nil, func(t *testing.T, w *world) {
+		share := goodput(t, w, 100*megabit, 2*time.Second, 22*time.Second, nil)
+		t.Logf("%.2f %% of the link", share*100)
+		if share < 0.972 {
+			t.Errorf("%.2f %% of the link", share*100)
+		}
+	})
+}
+
+// TestProbeRTTEmptiesPath lets the least round trip expire while a queue of
+// twice its length stands: what ProbeRTT leaves in flight goes by the old one.
+func TestProbeRTTEmptiesPath(t *testing.T) {
+	const rate, least, now = 10e6, 50 * time.Millisecond, 11 * time.Second
+	b := newBBR(1000, 1)
+	b.started, b.minKnown, b.fullBWReached = true, true, true
+	b.startDown(at(0))
+	b.minRTT, b.minRTTAt, b.leastInRound = least, at(0), 3*least
+	b.maxBW[0], b.bw, b.cwnd = rate, rate, 1_000_000
+	b.low.next(at(now - time.Second))
+	for range 10 {
+		b.low.add(3 * least)
+	}
+	u := ackUpdate{now: at(now), bytes: 1000, prior: 1_000_000, inFlight: 999_000, rtt: steadyRTT(3 * least)}
+	b.updateMinRTT(u)
+	b.checkProbeRTT(u, rateSample{delivered: 1000})
+	b.setCwnd(rateSample{acked: 1000})
+	if want := int(rate * least.Seconds() / 2); b.state != bbrProbeRTT || b.window() != want {
+		t.Errorf("in phase %d with a window of %d bytes, want ProbeRTT with %d", b.state, b.window(), want)
+	}
+}
+
 // TestReorderingIsNoCongestion lets packets overtake each other by half a round
 // trip, more than the packet threshold takes for loss. A controller that takes
 // that for congestion stays at one or two percent.

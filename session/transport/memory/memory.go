@@ -1,5 +1,6 @@
 // Package memory is a network in memory: datagrams with seeded loss, delay,
-// jitter, reordering, duplication, corruption, a rate and a datagram limit.
+// jitter, bursts, reordering, duplication, corruption, a rate and a datagram
+// limit.
 //
 // All time comes from the time package, so inside a testing/synctest bubble
 // hours of traffic take milliseconds. Every random decision is drawn from a
@@ -30,13 +31,18 @@ type Link struct {
 	Jitter    time.Duration // uniform, added to Delay; reorders
 	Loss      float64       // share that never arrives
 	Duplicate float64       // share that arrives twice
-	Reorder   float64       // share that skips Delay, Jitter and the queue
+	Reorder   float64       // share that skips Delay, Jitter, Burst and the queue
 	Corrupt   float64       // share that arrives with one bit flipped
 	Rate      int64         // bytes a second, 0 = no limit
 	Queue     int           // bytes that may wait for the rate; 0 = 256 KiB
 	MTU       int           // longer datagrams vanish on the way; 0: none that the interface takes
 	Interface int           // longer datagrams are refused by Send; 0 = 1,472, an Ethernet's
 	Down      bool          // nothing arrives
+
+	// Burst is how long a datagram that is due may have to wait, uniform.
+	// What comes due meanwhile arrives with it, in order: so do coarse timers,
+	// busy machines and radios.
+	Burst time.Duration
 
 	// Through makes links that have the same one share Rate and Queue.
 	Through *Bottleneck
@@ -78,9 +84,10 @@ type pair struct{ from, to netip.AddrPort }
 
 type linkState struct {
 	Link
-	own  bool // set by SetLink
-	rng  *rand.Rand
-	self Bottleneck // of this link alone
+	own     bool // set by SetLink
+	rng     *rand.Rand
+	self    Bottleneck // of this link alone
+	burstAt time.Time  // when the last burst arrives
 }
 
 // New returns an empty network.
@@ -196,6 +203,12 @@ func (n *Network) send(data []byte, from, to netip.AddrPort) {
 		at = through.freeAt
 	}
 	at = at.Add(s.Delay + time.Duration(jitter*float64(s.Jitter)))
+	if s.Burst > 0 {
+		if at.After(s.burstAt) {
+			s.burstAt = at.Add(time.Duration(jitter * float64(s.Burst)))
+		}
+		at = s.burstAt
+	}
 	if reorder < s.Reorder {
 		at = now
 	}

@@ -105,6 +105,40 @@ func TestFaultsAreSeeded(t *testing.T) {
 	}
 }
 
+// TestBurst sends a datagram each millisecond: they arrive in order, none later
+// than agreed, and many with one that was due before them.
+func TestBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const delay, burst, count = 50 * time.Millisecond, 5 * time.Millisecond, 200
+		_, a, b := pairOf(t, Config{Seed: 7, Link: Link{Delay: delay, Burst: burst}})
+		start := time.Now()
+		go func() {
+			for i := range count {
+				_ = a.Send([]byte{byte(i)}, 1, addrB)
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		buf := make([]byte, transport.MaxBatch)
+		bursts := 0
+		for next := 0; next < count; bursts++ {
+			n, _, _, err := b.Receive(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, v := range buf[:n] {
+				late := time.Since(start) - delay - time.Duration(next)*time.Millisecond
+				if int(v) != next || late < 0 || late > burst {
+					t.Fatalf("datagram %d came as number %d, %v after it was due", v, next, late)
+				}
+				next++
+			}
+		}
+		if bursts < count/6 || bursts > count/2 {
+			t.Errorf("%d datagrams came in %d bursts", count, bursts)
+		}
+	})
+}
+
 func TestRateQueueAndDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, a, b := pairOf(t, Config{Link: Link{Rate: 100_000, Queue: 10_000, Delay: 50 * time.Millisecond}})

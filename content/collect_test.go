@@ -232,7 +232,7 @@ func TestCollectBeside(t *testing.T) {
 // describe returns the blobs of a file, parents first.
 func describe(data []byte, name string) (root stc.Hash, blobs [][]byte) {
 	var nodes [][]byte
-	tree := &fileTree{fixed: chunking{15, 1}, put: func(node []byte) (stc.Hash, error) {
+	tree := &fileTree{chunking: chunking{ChunkerFixed, 15, 1}, put: func(node []byte) (stc.Hash, error) {
 		nodes = append([][]byte{node}, nodes...)
 		return stc.Sum(node), nil
 	}}

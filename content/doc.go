@@ -19,14 +19,21 @@
 //
 // Body of a file's node, type 1:
 //
-//	+-------------+---------------+-----------------+----------+--------------------+
-//	| chunker (1) | log2 of chunk | log2 of fan-out | size (v) | hashes (32 each)   |
-//	|  1: fixed   | size (1)      | (1)             |          |                    |
-//	+-------------+---------------+-----------------+----------+--------------------+
+//	+-------------+---------------+-----------------+----------+------------------+
+//	| chunker (1) | log2 of chunk | log2 of fan-out | size (v) | hashes (32 each) |
+//	|  1: fixed   | size (1)      | (1)             |          |                  |
+//	+-------------+---------------+-----------------+----------+------------------+
 //
-// A leaf lists the hashes of chunks, a node above lists nodes. Every chunk but the file's last has the chunk size, every node
-// but the last of its level is full, and the top's level is the lowest that can hold the file, so the number of hashes and the
-// size below each follow from the size. An empty file has a node only as a root.
+//	+-------------+---------------+-----------------+----------+------------+----------------+------------------+
+//	| chunker (1) | log2 of aver- | log2 of fan-out | size (v) | chunks (v) | sizes (v each) | hashes (32 each) |
+//	|  2: content | age size (1)  | (1)             |          |            |                |                  |
+//	+-------------+---------------+-----------------+----------+------------+----------------+------------------+
+//
+// A leaf lists the hashes of chunks, a node above lists nodes. Every node but the last of its level is full, and the top's level
+// is the lowest that can hold the file's chunks. Of chunker 1 every chunk but the file's last has the chunk size, so the number
+// of hashes and the size below each follow from the size. Of chunker 2, whose borders follow from the content and a key, the
+// node says both; a chunk has a quarter of the average size at least, the file's last excepted, and four times the average at
+// most. An empty file has a node only as a root.
 //
 // Body of a directory's node, type 2:
 //

@@ -28,6 +28,10 @@ var (
 	ErrChanged = errors.New("content: file changed while being read")
 	// ErrFileType reports something that is neither a regular file nor a directory nor a symbolic link.
 	ErrFileType = errors.New("content: unsupported type of file")
+	// ErrChunking reports a way to cut files into chunks that there isn't.
+	ErrChunking = errors.New("content: chunks are not possible")
+	// ErrPattern reports a pattern of names that can't be understood.
+	ErrPattern = errors.New("content: invalid pattern")
 	// ErrTarget reports a path that an export can't write to.
 	ErrTarget = errors.New("content: output can't be written")
 )

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"sort"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -157,44 +158,51 @@ func second[T any](_ T, err error) error { return err }
 func TestRange(t *testing.T) {
 	const chunk = 1 << minChunkLog
 	for chunks := range 20 {
-		for _, last := range []int{1, chunk} {
-			store := nodes{}
-			tree := &fileTree{fixed: chunking{minChunkLog, 1}, put: store.put}
-			size := 0
-			for i := range chunks {
-				n := chunk
-				if i == chunks-1 {
-					n = last
+		for _, c := range []chunking{{ChunkerFixed, minChunkLog, 1}, {ChunkerCDC, minChunkLog, 1}} {
+			for _, last := range []int{1, chunk} {
+				store := nodes{}
+				tree := &fileTree{chunking: c, put: store.put}
+				starts := []int{0} // of the chunks, and the file's end
+				for i := range chunks {
+					n := chunk
+					if i == chunks-1 {
+						n = last
+					} else if c.chunker == ChunkerCDC {
+						n = c.shortest() + i*997%(c.longest()-c.shortest())
+					}
+					if err := tree.add(stc.Sum([]byte{byte(i)}), n); err != nil {
+						t.Fatal(err)
+					}
+					starts = append(starts, starts[i]+n)
 				}
-				if err := tree.add(stc.Sum([]byte{byte(i)}), n); err != nil {
+				ref, err := tree.close(&RootInfo{})
+				if err != nil {
 					t.Fatal(err)
 				}
-				size += n
-			}
-			ref, err := tree.close(&RootInfo{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			top, err := DecodeRoot(store[ref.Hash])
-			if err != nil {
-				t.Fatal(err)
-			}
-			for from := range chunks + 1 {
-				for to := from; to <= chunks+1; to++ {
-					off, end := from*chunk+from%3, to*chunk-to%3
-					checkRange(t, store, top, size, off, max(0, end-off))
+				top, err := DecodeRoot(store[ref.Hash])
+				if err != nil {
+					t.Fatal(err)
+				}
+				for from := range chunks + 1 {
+					for to := from; to <= chunks+1; to++ {
+						off, end := starts[from]+from%3, starts[min(to, chunks)]+chunk*(to-min(to, chunks))-to%3
+						checkRange(t, store, top, starts, off, max(0, end-off))
+					}
 				}
 			}
 		}
 	}
 }
 
-func checkRange(t *testing.T, store nodes, top *Node, size, off, length int) {
+// checkRange asks for one range of a file whose chunks begin at starts, the last of which is the file's end.
+func checkRange(t *testing.T, store nodes, top *Node, starts []int, off, length int) {
 	t.Helper()
-	const chunk = 1 << minChunkLog
-	first, last := off/chunk, (min(off+length, size)-1)/chunk
-	if off >= size || length == 0 {
-		first, last = 0, -1
+	size := starts[len(starts)-1]
+	// The chunk of a byte is the last that begins at or below it.
+	chunkOf := func(off int) int { return sort.SearchInts(starts, off+1) - 1 }
+	first, last := 0, -1
+	if off < size && length > 0 {
+		first, last = chunkOf(off), chunkOf(min(off+length, size)-1)
 	}
 	asked := 0
 	load := func(ref Ref) (*Node, error) {
@@ -206,8 +214,8 @@ func checkRange(t *testing.T, store nodes, top *Node, size, off, length int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if piece.Hash != stc.Sum([]byte{byte(i)}) || piece.Offset != uint64(i*chunk) {
-			t.Fatalf("bytes %d to %d of %d: chunk at %d where %d was expected", off, off+length, size, piece.Offset, i*chunk)
+		if piece.Hash != stc.Sum([]byte{byte(i)}) || piece.Offset != uint64(starts[i]) {
+			t.Fatalf("bytes %d to %d of %d: chunk at %d where %d was expected", off, off+length, size, piece.Offset, starts[i])
 		}
 		i++
 	}
@@ -217,7 +225,7 @@ func checkRange(t *testing.T, store nodes, top *Node, size, off, length int) {
 	// Of each level below the top, the nodes from that above the first chunk to that above the last.
 	need := 0
 	for level := range top.Level {
-		if span := int(top.fixed.span(level)); last >= first {
+		if span := int(top.chunking.span(level)); last >= first {
 			need += last/span - first/span + 1
 		}
 	}
@@ -228,7 +236,7 @@ func checkRange(t *testing.T, store nodes, top *Node, size, off, length int) {
 
 func TestRangeError(t *testing.T) {
 	store := nodes{}
-	tree := &fileTree{fixed: chunking{minChunkLog, 1}, put: store.put}
+	tree := &fileTree{chunking: chunking{ChunkerFixed, minChunkLog, 1}, put: store.put}
 	for i := range 8 {
 		tree.add(stc.Sum([]byte{byte(i)}), 1<<minChunkLog)
 	}
@@ -267,14 +275,14 @@ func TestFileOfTenTebibytes(t *testing.T) {
 		}
 		return h
 	}
-	tree := fileTree{fixed: chunking{18, defaultFanOutLog}}
+	tree := fileTree{chunking: chunking{ChunkerFixed, 18, defaultFanOutLog}}
 	hashes := put(chunk)
 	node := func(level uint8, n int, below stc.Hash, root *RootInfo) stc.Hash {
 		size := uint64(n) * ChunkSize
 		if level > 0 {
-			size = uint64(n) * tree.fixed.span(level-1) * ChunkSize
+			size = uint64(n) * tree.chunking.span(level-1) * ChunkSize
 		}
-		return put(tree.encode(level, root, size, bytes.Repeat(below[:], n)))
+		return put(tree.encode(level, root, &fileLevel{size: size, hashes: bytes.Repeat(below[:], n)}))
 	}
 	leaf := node(0, 1<<defaultFanOutLog, hashes, nil)
 	middle := node(1, 1<<defaultFanOutLog, leaf, nil)

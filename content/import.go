@@ -2,7 +2,6 @@ package content
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -22,8 +22,25 @@ type ImportOptions struct {
 	// Name is the suggested name that the root carries, and that of the pin. The default is the last element of the path, and
 	// none for ImportReader. Contents that differ in name only differ in their root and share everything below.
 	Name string
-	// ChunkSize is the length of chunks in bytes, a power of two from 1 KiB to MaxBlobSize. The default is the constant ChunkSize.
+	// Chunker says how files are cut. The default is ChunkerFixed.
+	Chunker Chunker
+	// ChunkSize is the length of chunks in bytes, for ChunkerCDC their average: a power of two from 1 KiB to MaxBlobSize, and to a
+	// quarter of that for ChunkerCDC. The default is the constant ChunkSize.
 	ChunkSize int
+	// ChunkerKey decides where ChunkerCDC cuts; it comes from stc.Keyring.ChunkerKey. Only those who use the same key get the same
+	// chunks from the same bytes.
+	ChunkerKey [32]byte
+	// Exclude are patterns of what to leave out of a directory tree, with everything below it. They follow those of gitignore:
+	//
+	//	name       anything of this name, at any depth
+	//	a/b, /a    what has this path from the root of the tree: a pattern with a slash that is not its last character
+	//	name/      directories only, and no links to directories
+	//	a/**/b     ** stands for any number of names, also for none, but at the end of a pattern for one at least
+	//
+	// and each name is one of path.Match, with [!a-z] for [^a-z] as well: *, ? and classes, none of which match a slash. A dot at
+	// the beginning of a name is like any other character, and so are capitals. What is excluded can't be included again by a
+	// later pattern. The root itself is never excluded. Errors: ErrPattern.
+	Exclude []string
 	// InPlace leaves the bytes where they are: the store notes where in the files the chunks lie, and keeps copies only of chunks of
 	// up to 16 KiB, of which such a note is not much shorter, and of what it had before. A file that changes afterwards makes
 	// what has changed unavailable. It does not apply to ImportReader.
@@ -36,7 +53,7 @@ type ImportOptions struct {
 type ImportProgress struct {
 	Files uint64 // finished
 	Bytes uint64 // hashed and on their way to the disk
-	Total uint64 // bytes of the file that is imported; 0 where nobody knows: trees and readers
+	Total uint64 // bytes of all that is imported; 0 while nobody knows, which for readers is always
 }
 
 // Imported is what an import has stored.
@@ -106,19 +123,32 @@ func (s *Store) ImportReader(ctx context.Context, r io.Reader, opts ImportOption
 //
 // So memory depends on the number of workers alone, whatever the size of files and directories.
 type importer struct {
-	store  *Store
-	opts   ImportOptions
-	path   string // of what is imported, real and absolute; of the producer until the end
-	fixed  chunking
-	total  uint64
-	keep   *keeper
-	puts   *putGroup
-	work   chan *unit
-	units  chan *unit
-	result Imported // of the assembler
+	store    *Store
+	opts     ImportOptions
+	path     string // of what is imported, real and absolute; of the producer until the end
+	exclude  exclusion
+	chunking chunking
+	gear     *gear         // of ChunkerCDC
+	total    atomic.Uint64 // of bytes, when it is known
+	keep     *keeper
+	puts     *putGroup
+	work     chan *unit
+	units    chan *unit
+	result   Imported // of the assembler
+
+	// Of the producer.
+	buffers chan []byte // not in use; any worker puts them back
+	made    int         // buffers
+	zero    *chunk      // in a hole; nil until there was one
 
 	mu   sync.Mutex
 	open map[*source]struct{} // large files being read
+}
+
+// chunk is one chunk of a file.
+type chunk struct {
+	hash stc.Hash
+	size int
 }
 
 // unit is what one worker does at a time, and what the assembler makes of it.
@@ -135,6 +165,8 @@ type reading struct {
 	size   int
 	whole  bool // all of the file
 	data   []byte
+	free   func()     // called when data is not needed any more
+	sizes  []int      // of its chunks: with data that was cut already, or once done
 	hashes []stc.Hash // of its chunks, once done
 }
 
@@ -144,7 +176,64 @@ const unitSize = 1 << 20
 // unitFiles is the largest number of small files in a unit.
 const unitFiles = 64
 
-func (im *importer) unitSize() int { return max(unitSize, 4<<im.fixed.chunkLog) }
+func (im *importer) unitSize() int { return max(unitSize, 4*im.chunking.longest()) }
+
+// Check reports what an import with these options would refuse whatever it is of: ErrName, ErrChunking, ErrPattern. A key that
+// is missing is not among it.
+func (o ImportOptions) Check() error {
+	_, err := o.parse()
+	return err
+}
+
+// parse makes an importer of what the options say.
+func (o ImportOptions) parse() (*importer, error) {
+	if o.ChunkSize == 0 {
+		o.ChunkSize = ChunkSize
+	}
+	if o.Chunker == 0 {
+		o.Chunker = ChunkerFixed
+	}
+	c := chunking{o.Chunker, uint8(bits.Len(uint(o.ChunkSize)) - 1), defaultFanOutLog}
+	if o.ChunkSize != 1<<c.chunkLog || !c.valid() {
+		return nil, fmt.Errorf("%w: %d bytes by the %v chunker", ErrChunking, o.ChunkSize, o.Chunker)
+	}
+	if o.Name != "" {
+		if err := CheckName(o.Name); err != nil {
+			return nil, err
+		}
+	}
+	exclude, err := newExclusion(o.Exclude)
+	return &importer{opts: o, exclude: exclude, chunking: c}, err
+}
+
+// newImporter checks the options.
+func (s *Store) newImporter(opts ImportOptions) (*importer, error) {
+	im, err := opts.parse()
+	if err != nil {
+		return nil, err
+	}
+	im.store, im.puts = s, newPutGroup()
+	im.work, im.units = make(chan *unit), make(chan *unit, 4*runtime.GOMAXPROCS(0))
+	im.buffers = make(chan []byte, importWorkers()+2)
+	im.open = make(map[*source]struct{})
+	if im.chunking.chunker == ChunkerCDC {
+		if opts.ChunkerKey == [32]byte{} {
+			return nil, fmt.Errorf("%w: %v without a key", ErrChunking, im.chunking.chunker)
+		}
+		im.gear = newGear(opts.ChunkerKey, im.chunking)
+	}
+	return im, nil
+}
+
+func importWorkers() int { return runtime.GOMAXPROCS(0) + 1 }
+
+// cut returns the length of the first chunk of b, which holds all of the longest possible one unless the file ends with it.
+func (im *importer) cut(b []byte) int {
+	if im.gear != nil {
+		return im.gear.cut(b)
+	}
+	return min(len(b), 1<<im.chunking.chunkLog)
+}
 
 // runImport runs the stages. info is that of the root, nil for a stream.
 func (s *Store) runImport(ctx context.Context, opts ImportOptions, info fs.FileInfo,
@@ -153,35 +242,22 @@ func (s *Store) runImport(ctx context.Context, opts ImportOptions, info fs.FileI
 		return nil, err
 	}
 	defer s.exit()
-	if opts.ChunkSize == 0 {
-		opts.ChunkSize = ChunkSize
-	}
-	log := bits.TrailingZeros(uint(opts.ChunkSize))
-	if opts.ChunkSize != 1<<log || log < minChunkLog || log > maxChunkLog {
-		return nil, fmt.Errorf("content: chunks of %d bytes are not possible", opts.ChunkSize)
-	}
-	if opts.Name != "" {
-		if err := CheckName(opts.Name); err != nil {
-			return nil, err
-		}
+	im, err := s.newImporter(opts)
+	if err != nil {
+		return nil, err
 	}
 	if opts.InPlace {
 		if err := s.upgradeFormat(); err != nil {
 			return nil, err
 		}
 	}
-	root := &RootInfo{Name: opts.Name, Mode: 0o644}
-	im := &importer{
-		store: s, opts: opts, fixed: chunking{uint8(log), defaultFanOutLog},
-		puts: newPutGroup(), keep: s.newKeeper(),
-		work: make(chan *unit), units: make(chan *unit, 4*runtime.GOMAXPROCS(0)),
-		open: make(map[*source]struct{}),
-	}
+	im.keep = s.newKeeper()
 	defer s.dropKeeper(im.keep)
+	root := &RootInfo{Name: opts.Name, Mode: 0o644}
 	if info != nil {
 		root.Mode = info.Mode().Perm()
 		if !info.IsDir() {
-			im.total = uint64(info.Size())
+			im.total.Store(uint64(info.Size()))
 		}
 	}
 	stages, sctx := errgroup.WithContext(ctx)
@@ -190,7 +266,7 @@ func (s *Store) runImport(ctx context.Context, opts ImportOptions, info fs.FileI
 		defer close(im.units)
 		return produce(sctx, im)
 	})
-	for range runtime.GOMAXPROCS(0) + 1 {
+	for range importWorkers() {
 		stages.Go(func() error { return im.worker(sctx) })
 	}
 	var ref Ref
@@ -198,7 +274,7 @@ func (s *Store) runImport(ctx context.Context, opts ImportOptions, info fs.FileI
 		ref, err = im.assemble(sctx, root)
 		return err
 	})
-	err := stages.Wait()
+	err = stages.Wait()
 	for src := range im.open {
 		src.close()
 	}
@@ -269,10 +345,10 @@ type importWorker struct {
 }
 
 func (w *importWorker) do(ctx context.Context, im *importer, u *unit) error {
-	if w.buf == nil {
+	w.chunks = w.chunks[:0]
+	if w.buf == nil && u.reads[0].data == nil {
 		w.buf = make([]byte, im.unitSize()+1)
 	}
-	w.chunks = w.chunks[:0]
 	space := w.buf
 	for _, r := range u.reads {
 		data := r.data
@@ -283,24 +359,37 @@ func (w *importWorker) do(ctx context.Context, im *importer, u *unit) error {
 			}
 			space = space[len(data):]
 		}
-		for len(data) > 0 {
-			n := min(len(data), 1<<im.fixed.chunkLog)
-			w.chunks = append(w.chunks, data[:n])
-			data = data[n:]
-		}
+		w.cut(im, r, data)
 	}
 	hashes := make([]stc.Hash, len(w.chunks))
 	stc.SumMany(hashes, w.chunks)
 	chunks := w.chunks
 	for _, r := range u.reads {
-		n := im.fixed.chunks(uint64(r.size))
+		n := len(r.sizes)
 		r.hashes, hashes = hashes[:n:n], hashes[n:]
 		if err := im.put(ctx, r, chunks[:n]); err != nil {
 			return err
 		}
 		chunks = chunks[n:]
+		if r.free != nil {
+			r.free()
+		}
 	}
 	return nil
+}
+
+// cut cuts what was read, unless that has been done.
+func (w *importWorker) cut(im *importer, r *reading, data []byte) {
+	if r.sizes == nil {
+		for rest := data; len(rest) > 0; {
+			n := im.cut(rest)
+			r.sizes, rest = append(r.sizes, n), rest[n:]
+		}
+	}
+	for _, n := range r.sizes {
+		w.chunks = append(w.chunks, data[:n])
+		data = data[n:]
+	}
 }
 
 // putNode stores a node of the manifest.
@@ -308,40 +397,5 @@ func (im *importer) putNode(ctx context.Context) func([]byte) (stc.Hash, error) 
 	return func(node []byte) (stc.Hash, error) {
 		h := stc.Sum(node)
 		return h, im.store.submit(ctx, im.puts, im.keep, []stc.Hash{h}, [][]byte{node})
-	}
-}
-
-// stream is the producer for readers.
-func (im *importer) stream(ctx context.Context, r io.Reader) error {
-	free := make(chan []byte, cap(im.units)+runtime.GOMAXPROCS(0)+4)
-	if err := im.emit(ctx, &unit{steps: []step{{kind: stepBegin}}}); err != nil {
-		return err
-	}
-	for {
-		var buf []byte
-		select {
-		case buf = <-free:
-		default:
-			buf = make([]byte, im.unitSize())
-		}
-		n, err := io.ReadFull(r, buf)
-		if err != nil && err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return err
-		}
-		if n > 0 {
-			part := &reading{data: buf[:n], size: n}
-			u := &unit{reads: []*reading{part}, steps: []step{{kind: stepPart, part: part, free: func() {
-				select {
-				case free <- buf:
-				default:
-				}
-			}}}}
-			if err := im.emit(ctx, u); err != nil {
-				return err
-			}
-		}
-		if err != nil {
-			return im.emit(ctx, &unit{steps: []step{{kind: stepEnd}}})
-		}
 	}
 }

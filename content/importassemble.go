@@ -18,6 +18,7 @@ const (
 	stepFile                     // name, mode, part: all of it
 	stepBegin                    // a file in parts
 	stepPart                     // part: the next
+	stepRun                      // run, chunk: as many equal chunks
 	stepEnd                      // name, mode, source
 )
 
@@ -30,8 +31,9 @@ type step struct {
 	path     string // of an escaping link, from the root
 	escaping bool
 	part     *reading
+	run      int64
+	chunk    chunk
 	source   *source
-	free     func()
 }
 
 // assembler builds the manifest of the root.
@@ -78,7 +80,7 @@ func (im *importer) assemble(ctx context.Context, root *RootInfo) (Ref, error) {
 			return Ref{}, err
 		}
 		if im.opts.Progress != nil {
-			im.opts.Progress(ImportProgress{Files: im.result.Files, Bytes: im.result.Size, Total: im.total})
+			im.opts.Progress(ImportProgress{Files: im.result.Files, Bytes: im.result.Size, Total: im.total.Load()})
 		}
 	}
 }
@@ -99,10 +101,13 @@ func (a *assembler) step(st step) error {
 		}
 		return a.entry(Entry{Name: st.name, Type: TypeSymlink, Target: st.target})
 	case stepFile, stepBegin:
-		a.file = &fileTree{fixed: a.fixed, put: a.put}
+		a.file = &fileTree{chunking: a.chunking, put: a.put}
+	case stepRun:
+		a.result.Size += uint64(st.run) * uint64(st.chunk.size)
+		return a.run(st.chunk, st.run)
 	}
 	if st.part != nil {
-		if err := a.part(st); err != nil {
+		if err := a.part(st.part); err != nil {
 			return err
 		}
 	}
@@ -113,18 +118,22 @@ func (a *assembler) step(st step) error {
 }
 
 // part adds chunks to the file that is being read.
-func (a *assembler) part(st step) error {
-	left := st.part.size
-	for _, h := range st.part.hashes {
-		n := min(left, 1<<a.fixed.chunkLog)
-		if err := a.file.add(h, n); err != nil {
+func (a *assembler) part(r *reading) error {
+	for i, h := range r.hashes {
+		if err := a.file.add(h, r.sizes[i]); err != nil {
 			return err
 		}
-		left -= n
 	}
-	a.result.Size += uint64(st.part.size)
-	if st.free != nil {
-		st.free()
+	a.result.Size += uint64(r.size)
+	return nil
+}
+
+// run adds a chunk n times.
+func (a *assembler) run(c chunk, n int64) error {
+	for range n {
+		if err := a.file.add(c.hash, c.size); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -67,15 +67,18 @@ func (sc *scanner) directory(ctx context.Context, path, rel string, info fs.File
 		if rel != "" {
 			childRel = rel + "/" + name
 		}
-		if err := CheckName(name); err != nil {
-			return fmt.Errorf("%w, in %s", err, path)
-		}
 		info, err := os.Lstat(child)
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: %s is gone", ErrChanged, child)
 		}
 		if err != nil {
 			return err
+		}
+		if sc.exclude.match(childRel, info.IsDir()) {
+			continue
+		}
+		if err := CheckName(name); err != nil {
+			return fmt.Errorf("%w, in %s", err, path)
 		}
 		switch {
 		case info.IsDir():
@@ -145,24 +148,11 @@ func (sc *scanner) file(ctx context.Context, path, name string, info fs.FileInfo
 		return err
 	}
 	size := info.Size()
-	if limit := sc.unitSize(); size > int64(limit) {
+	if size > int64(sc.unitSize()) {
 		if err := sc.flush(ctx); err != nil {
 			return err
 		}
-		sc.opened(src)
-		steps := []step{{kind: stepBegin}}
-		for off := int64(0); off < size; off += int64(limit) {
-			part := &reading{source: src, off: off, size: int(min(int64(limit), size-off))}
-			steps = append(steps, step{kind: stepPart, part: part})
-			if off+int64(limit) >= size {
-				steps = append(steps, step{kind: stepEnd, name: name, mode: info.Mode().Perm(), source: src})
-			}
-			if err := sc.emit(ctx, &unit{reads: []*reading{part}, steps: steps}); err != nil {
-				return err
-			}
-			steps = nil
-		}
-		return nil
+		return sc.large(ctx, src, step{kind: stepEnd, name: name, mode: info.Mode().Perm(), source: src})
 	}
 	if sc.unit != nil && (sc.bytes+int(size) > sc.unitSize() || len(sc.unit.reads) >= unitFiles) {
 		if err := sc.flush(ctx); err != nil {
@@ -176,33 +166,76 @@ func (sc *scanner) file(ctx context.Context, path, name string, info fs.FileInfo
 	return nil
 }
 
+// large produces the units of a large file, which the step end finishes.
+func (sc *scanner) large(ctx context.Context, src *source, end step) error {
+	sc.opened(src)
+	if src.sparse = isSparse(src.info); src.sparse || sc.gear != nil {
+		if err := src.ready(); err != nil {
+			return err
+		}
+	}
+	if sc.gear != nil {
+		q := &sequence{importer: sc.importer, source: src, r: src.from(0)}
+		return q.file(ctx, end)
+	}
+	if err := sc.emit(ctx, &unit{steps: []step{{kind: stepBegin}}}); err != nil {
+		return err
+	}
+	limit := int64(sc.unitSize())
+	for off, size := int64(0), src.info.Size(); ; {
+		skipped, err := sc.skipHole(ctx, src, off)
+		if err != nil {
+			return err
+		}
+		if off += skipped; off == size {
+			return sc.emit(ctx, &unit{steps: []step{end}})
+		}
+		part := &reading{source: src, off: off, size: int(min(limit, size-off))}
+		if err := sc.emit(ctx, &unit{reads: []*reading{part}, steps: []step{{kind: stepPart, part: part}}}); err != nil {
+			return err
+		}
+		off += int64(part.size)
+	}
+}
+
 // source is a file that is being imported. Workers may read it at the same time.
 type source struct {
-	path string
-	info fs.FileInfo // as the scanner saw it
-	site *site       // of an import in place
+	path   string
+	info   fs.FileInfo // as the scanner saw it
+	site   *site       // of an import in place
+	sparse bool        // it may have holes, and is open
 
 	open sync.Once
 	file *os.File
 	err  error
 }
 
-// read reads a range into the start of space, which is longer than the range, and makes sure that the file is the one that was
-// scanned. What is read whole is closed again.
-func (s *source) read(space []byte, r *reading) ([]byte, error) {
+// ready opens the file, unless it is open, and makes sure that it is the one that was scanned.
+func (s *source) ready() error {
 	s.open.Do(func() {
 		if s.file, s.err = os.Open(s.path); s.err == nil {
 			s.err = s.unchanged()
 		}
 	})
+	if errors.Is(s.err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s is gone", ErrChanged, s.path)
+	}
+	return s.err
+}
+
+// from returns what reads the file, which is ready, from off on, up to the size that was scanned.
+func (s *source) from(off int64) io.Reader {
+	return io.NewSectionReader(s.file, off, s.info.Size()-off)
+}
+
+// read reads a range into the start of space, which is longer than the range. What is read whole is closed again.
+func (s *source) read(space []byte, r *reading) ([]byte, error) {
+	err := s.ready()
 	if r.whole {
 		defer s.close()
 	}
-	if s.err != nil {
-		if errors.Is(s.err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: %s is gone", ErrChanged, s.path)
-		}
-		return nil, s.err
+	if err != nil {
+		return nil, err
 	}
 	want := space[:r.size]
 	if r.whole {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seigr/sttnode/frame"
 	"github.com/seigr/sttnode/stc"
 )
 
@@ -70,14 +71,32 @@ func (n nodes) check(t *testing.T, ref Ref, root bool) (chunks []Ref) {
 	if uint64(len(chunks)) != node.Chunks {
 		t.Fatalf("%d chunks, the node says %d", len(chunks), node.Chunks)
 	}
+	if node.Kind == KindFile {
+		var end uint64
+		for i, child := range node.Children() {
+			for _, off := range []uint64{end, end + child.Size/2, end + child.Size - 1} {
+				if found, begin := node.findOffset(off); found != i || begin != end {
+					t.Fatalf("byte %d looked for in reference %d from %d; it is in %d from %d", off, found, begin, i, end)
+				}
+			}
+			end += child.Size
+		}
+		if end != node.Size {
+			t.Fatalf("references have %d bytes, the node says %d", end, node.Size)
+		}
+	}
 	return chunks
 }
 
 // encode is the encoder that the decoder must agree with, from what the decoder has found.
 func (n *Node) encode() []byte {
 	if n.Kind == KindFile {
-		t := &fileTree{fixed: n.fixed}
-		return t.encode(n.Level, n.Root, n.Size, n.hashes)
+		t := &fileTree{chunking: n.chunking}
+		l := &fileLevel{size: n.Size, chunks: n.Chunks, hashes: n.hashes}
+		for i := range n.ends {
+			l.sizes = frame.AppendVarint(l.sizes, n.Child(i).Size)
+		}
+		return t.encode(n.Level, n.Root, l)
 	}
 	l := dirLevel{entries: n.EntryCount, size: n.Size, chunks: n.Chunks}
 	if n.Level > 0 {
@@ -101,41 +120,49 @@ func (n *Node) encode() []byte {
 
 func TestFileTree(t *testing.T) {
 	root := &RootInfo{Name: "film.mkv", Mode: 0o640}
+	r := rand.New(rand.NewPCG(testSeed(t), 0))
 	for _, fanOutLog := range []uint8{1, 2, 3} {
-		c := chunking{chunkLog: minChunkLog, fanOutLog: fanOutLog}
 		for n := range 70 {
-			for _, lastSize := range []int{1, 1<<minChunkLog - 1, 1 << minChunkLog} {
-				store := nodes{}
-				tree := &fileTree{fixed: c, put: store.put}
-				var want []stc.Hash
-				size := 0
-				for i := range n {
-					h := stc.Sum(fmt.Append(nil, i))
-					want = append(want, h)
-					chunk := 1 << minChunkLog
-					if i == n-1 {
-						chunk = lastSize
-					}
-					size += chunk
-					if err := tree.add(h, chunk); err != nil {
-						t.Fatal(err)
+			for _, c := range []chunking{{ChunkerFixed, minChunkLog, fanOutLog}, {ChunkerCDC, minChunkLog, fanOutLog}} {
+				sizes := make([]int, n)
+				for i := range sizes {
+					if sizes[i] = 1 << minChunkLog; c.chunker == ChunkerCDC {
+						sizes[i] = c.shortest() + r.IntN(c.longest()-c.shortest()+1)
 					}
 				}
-				ref, err := tree.close(root)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if ref.Size != uint64(size) || ref.Chunks != uint64(n) {
-					t.Fatalf("%d chunks: %+v", n, ref)
-				}
-				got := store.check(t, ref, true)
-				for i, chunk := range got {
-					if chunk.Hash != want[i] || chunk.Size != uint64(min(1<<minChunkLog, size)) {
-						t.Fatalf("chunk %d of %d: %+v", i, n, chunk)
+				for _, last := range []int{1, 1<<minChunkLog - 1, 1 << minChunkLog} {
+					if n > 0 {
+						sizes[n-1] = last
 					}
-					size -= int(chunk.Size)
+					checkFileTree(t, c, sizes, root)
 				}
 			}
+		}
+	}
+}
+
+// checkFileTree builds the tree of a file with chunks of these sizes and walks it.
+func checkFileTree(t *testing.T, c chunking, sizes []int, root *RootInfo) {
+	t.Helper()
+	store := nodes{}
+	tree := &fileTree{chunking: c, put: store.put}
+	total := 0
+	for i, size := range sizes {
+		if err := tree.add(stc.Sum(fmt.Append(nil, i)), size); err != nil {
+			t.Fatal(err)
+		}
+		total += size
+	}
+	ref, err := tree.close(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ref.Size != uint64(total) || ref.Chunks != uint64(len(sizes)) {
+		t.Fatalf("%d chunks: %+v", len(sizes), ref)
+	}
+	for i, chunk := range store.check(t, ref, true) {
+		if chunk.Hash != stc.Sum(fmt.Append(nil, i)) || chunk.Size != uint64(sizes[i]) {
+			t.Fatalf("chunk %d of %d: %+v, not %d bytes", i, len(sizes), chunk, sizes[i])
 		}
 	}
 }
@@ -143,7 +170,7 @@ func TestFileTree(t *testing.T) {
 func TestFileInDirectory(t *testing.T) {
 	for n, kind := range []Kind{0, KindChunk, KindFile} {
 		store := nodes{}
-		tree := &fileTree{fixed: chunking{18, 12}, put: store.put}
+		tree := &fileTree{chunking: chunking{ChunkerFixed, 18, 12}, put: store.put}
 		for i := range n {
 			tree.add(stc.Sum([]byte{byte(i)}), ChunkSize)
 		}
@@ -161,15 +188,15 @@ func TestFileInDirectory(t *testing.T) {
 
 // TestLongFile has the shape of 10 TiB: it looks only at what the top says.
 func TestLongFile(t *testing.T) {
-	c := chunking{18, 12}
+	c := chunking{ChunkerFixed, 18, 12}
 	size := uint64(10<<40 - 5)
-	tree := &fileTree{fixed: c}
+	tree := &fileTree{chunking: c}
 	level := treeLevel(c.fanOutLog, c.chunks(size))
 	if level != 2 {
 		t.Fatalf("level %d", level)
 	}
 	children := (c.chunks(size) + c.span(1) - 1) / c.span(1)
-	node, err := DecodeRoot(tree.encode(level, &RootInfo{}, size, make([]byte, children*stc.HashSize)))
+	node, err := DecodeRoot(tree.encode(level, &RootInfo{}, &fileLevel{size: size, hashes: make([]byte, children*stc.HashSize)}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,10 +262,16 @@ func TestGoldenNodes(t *testing.T) {
 			return stc.Sum(node), nil
 		}
 	}
-	f := &fileTree{fixed: chunking{18, 12}, put: put("53544d01 01 01 00 01ed 0161 01 12 0c 80040001" + h1 + h2)}
+	f := &fileTree{chunking: chunking{ChunkerFixed, 18, 12}, put: put("53544d01 01 01 00 01ed 0161 01 12 0c 80040001" + h1 + h2)}
 	f.add(one, ChunkSize)
 	f.add(two, 1)
 	if _, err := f.close(&RootInfo{Name: "a", Mode: 0o755}); err != nil {
+		t.Fatal(err)
+	}
+	v := &fileTree{chunking: chunking{ChunkerCDC, 18, 12}, put: put("53544d01 01 01 00 01ed 0161 02 12 0c 80050001 02 80050000 01" + h1 + h2)}
+	v.add(one, 5<<16)
+	v.add(two, 1)
+	if _, err := v.close(&RootInfo{Name: "a", Mode: 0o755}); err != nil {
 		t.Fatal(err)
 	}
 	d := &dirTree{put: put("53544d01 02 00 00 04 4103 01" +
@@ -263,6 +296,11 @@ func TestDecodeRefuses(t *testing.T) {
 	dir := []byte("STM\x01\x02\x01\x00\x01\xed\x00")
 	entries := func(more string) []byte { return append(slices.Clone(dir), more...) }
 	h := make([]byte, stc.HashSize)
+	// Of a file of 2 chunks that the content defines, of 256 to 4,096 bytes.
+	cdc := []byte("STM\x01\x01\x01\x00\x01\xa4\x01a\x02\x0a\x01")
+	sized := func(body string, n int) []byte {
+		return append(append(slices.Clone(cdc), body...), hashes[:n*stc.HashSize]...)
+	}
 	bad := map[string][]byte{
 		"empty":                   {},
 		"magic":                   []byte("STM\x02\x01\x00\x00"),
@@ -272,7 +310,18 @@ func TestDecodeRefuses(t *testing.T) {
 		"long integer":            append(node(top, 0x80, 0, 0, 1), hashes[:32]...),
 		"too many for a leaf":     append(node(top, 0x4c, 0x00), hashes[:96]...),
 		"too high":                append([]byte("STM\x01\x01\x01\x01\x01\xa4\x00\x01\x0a\x01\x44\x00"), hashes[:32]...),
-		"chunker":                 append([]byte("STM\x01\x01\x01\x00\x01\xa4\x00\x02\x0a\x01\x01"), hashes[:32]...),
+		"chunker":                 append([]byte("STM\x01\x01\x01\x00\x01\xa4\x00\x03\x0a\x01\x01"), hashes[:32]...),
+		"sizes missing":           sized("\x41\x01\x02", 2),
+		"sum of sizes":            sized("\x41\x02\x02\x41\x00\x01", 2),
+		"sum of sizes too high":   sized("\x41\x01\x02\x41\x00\x02", 2),
+		"long size":               sized("\x41\x01\x02\x80\x00\x01\x00\x01", 2),
+		"short chunk inside":      sized("\x41\x00\x02\x40\xff\x01", 2),
+		"chunk too long":          sized("\x50\x02\x02\x50\x01\x01", 2),
+		"chunk of no bytes":       sized("\x41\x00\x02\x41\x00\x00", 2),
+		"more sizes than hashes":  sized("\x41\x01\x02\x41\x00\x01", 1),
+		"too many of any size":    sized("\x44\x00\x03\x41\x00\x41\x00\x42\x00", 3),
+		"bytes in no chunk":       sized("\x01\x00", 0),
+		"average of 512 KiB":      append([]byte("STM\x01\x01\x01\x00\x01\xa4\x00\x02\x13\x01\x01\x01\x01"), hashes[:32]...),
 		"chunks of 2 MiB":         append([]byte("STM\x01\x01\x01\x00\x01\xa4\x00\x01\x15\x01\x01"), hashes[:32]...),
 		"flags":                   append([]byte("STM\x01\x01\x02\x00\x01\x0a\x01\x01"), hashes[:32]...),
 		"mode":                    append([]byte("STM\x01\x01\x01\x00\x03\xa4\x00\x01\x0a\x01\x01"), hashes[:32]...),
@@ -305,6 +354,17 @@ func TestDecodeRefuses(t *testing.T) {
 	if _, err := DecodeRoot(good); err != nil {
 		t.Fatal(err)
 	}
+	if n, err := DecodeRoot(sized("\x41\x01\x02\x41\x00\x01", 2)); err != nil || n.Child(0).Size != 256 || n.Child(1).Size != 1 {
+		t.Fatal(n, err)
+	}
+	leaf := append([]byte("STM\x01\x01\x00\x00\x02\x0a\x01\x41\x01\x02\x41\x00\x01"), hashes[:64]...)
+	end := Ref{Kind: KindFile, Size: 257, Chunks: 2, inner: true, chunking: chunking{ChunkerCDC, 10, 1}}
+	if _, err := end.Decode(leaf); err != nil {
+		t.Fatal(err)
+	}
+	if end.more = true; !isManifestError(end.Decode(leaf)) {
+		t.Error("a short chunk in the middle of a file is accepted")
+	}
 	inner := append([]byte("STM\x01\x01\x00\x00\x01\x0a\x01\x44\x01"), hashes[:64]...)
 	ref := Ref{Kind: KindFile, Size: 1025, Chunks: 2}
 	if _, err := ref.Decode(inner); err != nil {
@@ -315,8 +375,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"chunks": {Kind: KindFile, Size: 1025, Chunks: 3},
 		"kind":   {Kind: KindDirectory, Size: 1025, Chunks: 2},
 		"chunk":  {Kind: KindChunk, Size: 1025, Chunks: 1},
-		"level":  {Kind: KindFile, Size: 1025, Chunks: 2, inner: true, level: 1, fixed: chunking{10, 1}},
-		"shape":  {Kind: KindFile, Size: 1025, Chunks: 2, inner: true, fixed: chunking{10, 2}},
+		"level":  {Kind: KindFile, Size: 1025, Chunks: 2, inner: true, level: 1, chunking: chunking{ChunkerFixed, 10, 1}},
+		"shape":  {Kind: KindFile, Size: 1025, Chunks: 2, inner: true, chunking: chunking{ChunkerFixed, 10, 2}},
 	} {
 		if _, err := ref.Decode(inner); !errors.Is(err, ErrManifest) {
 			t.Errorf("%s: %v", name, err)
@@ -326,6 +386,8 @@ func TestDecodeRefuses(t *testing.T) {
 		t.Errorf("root inside: %v", err)
 	}
 }
+
+func isManifestError(_ *Node, err error) bool { return errors.Is(err, ErrManifest) }
 
 // TestDirectoryRanges puts leaves under a node that promises other names.
 func TestDirectoryRanges(t *testing.T) {
@@ -353,13 +415,16 @@ func FuzzDecodeNode(f *testing.F) {
 	root := &RootInfo{Name: "name", Mode: 0o755}
 	add := func(b []byte) (stc.Hash, error) { f.Add(b); return stc.Sum(b), nil }
 	for _, n := range []int{0, 1, 3, 5} {
-		file := &fileTree{fixed: chunking{10, 1}, put: add}
+		file := &fileTree{chunking: chunking{ChunkerFixed, 10, 1}, put: add}
+		varied := &fileTree{chunking: chunking{ChunkerCDC, 10, 1}, put: add}
 		dir := &dirTree{put: add}
 		for i := range n {
 			file.add(stc.Sum([]byte{byte(i)}), 1024)
+			varied.add(stc.Sum([]byte{byte(i)}), 300*(1+i))
 			dir.add(Entry{Name: fmt.Sprint(i), Type: EntryType(1 + i%3), Target: "x", Ref: Ref{Kind: KindChunk, Size: 9, Chunks: 1}})
 		}
 		file.close(root)
+		varied.close(root)
 		dir.close(root)
 		(&dirTree{put: add}).close(nil)
 	}
@@ -390,6 +455,13 @@ func FuzzDecodeNode(f *testing.F) {
 		}
 		if size != n.Size || chunks != n.Chunks {
 			t.Fatalf("children sum up to %d, %d; node says %d, %d", size, chunks, n.Size, n.Chunks)
+		}
+		if n.Kind == KindFile && n.Size > 0 {
+			for _, off := range []uint64{0, n.Size / 2, n.Size - 1} {
+				if i, begin := n.findOffset(off); off < begin || off-begin >= n.Child(i).Size {
+					t.Fatalf("wrong place for byte %d", off)
+				}
+			}
 		}
 		if n.Chunks > 0 {
 			for _, ordinal := range []uint64{0, n.Chunks / 2, n.Chunks - 1} {

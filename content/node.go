@@ -12,11 +12,10 @@ import (
 
 // The first bytes of every node. The last of the magic is the version of the format.
 const (
-	nodeMagic  = "STM\x01"
-	typeFile   = 1
-	typeDir    = 2
-	flagRoot   = 1
-	chunkFixed = 1
+	nodeMagic = "STM\x01"
+	typeFile  = 1
+	typeDir   = 2
+	flagRoot  = 1
 )
 
 // RootInfo is what only the root of a content carries.
@@ -37,16 +36,21 @@ type Node struct {
 	Level uint8
 	// Size and Chunks count the data bytes and data chunks below.
 	Size, Chunks uint64
-	// ChunkSize is the length in bytes of the chunks of a file, its last excepted. 0 for directories.
+	// Chunker says how a file was cut into chunks. 0 for directories.
+	Chunker Chunker
+	// ChunkSize is the length in bytes of the chunks of a file, its last excepted, or the average that was aimed at if the content
+	// defines them: only the references know the sizes then. 0 for directories.
 	ChunkSize uint32
 	// EntryCount is the number of entries of the directory below this node, not counting those of directories in it. 0 for
 	// files.
 	EntryCount uint64
 
-	fixed    chunking
-	hashes   []byte  // of a file: those of the children, one behind the other
-	entries  []Entry // of a leaf of a directory
-	children []Ref   // of a directory, in ordinal order
+	chunking chunking // of a file
+	more     bool     // of a file: it goes on behind this node
+	hashes   []byte   // of a file: those of the children, one behind the other
+	ends     []uint64 // of a file: where the children end, if the content defines that
+	entries  []Entry  // of a leaf of a directory
+	children []Ref    // of a directory, in ordinal order
 	first    []uint64
 }
 
@@ -85,15 +89,7 @@ func (n *Node) Child(i int) Ref {
 	if n.Kind != KindFile {
 		return n.children[i]
 	}
-	ref := Ref{Kind: KindChunk, Hash: stc.Hash(n.hashes[i*stc.HashSize:])}
-	full := uint64(1)
-	if n.Level > 0 {
-		full = n.fixed.span(n.Level - 1)
-		ref.Kind, ref.inner, ref.level, ref.fixed = KindFile, true, n.Level-1, n.fixed
-	}
-	ref.Chunks = min(full, n.Chunks-uint64(i)*full)
-	ref.Size = min(full<<n.fixed.chunkLog, n.Size-uint64(i)*full<<n.fixed.chunkLog)
-	return ref
+	return n.fileChild(i)
 }
 
 // Children returns the references of the node in ordinal order: everything directly below that has bytes. They can be a
@@ -124,10 +120,7 @@ func (n *Node) All() iter.Seq2[uint64, Ref] {
 // ordinal at which that reference begins. ordinal must be below Chunks.
 func (n *Node) Find(ordinal uint64) (i int, first uint64) {
 	if n.Kind == KindFile {
-		full := uint64(1)
-		if n.Level > 0 {
-			full = n.fixed.span(n.Level - 1)
-		}
+		full := n.childSpan()
 		return int(ordinal / full), ordinal / full * full
 	}
 	// The last reference that begins at or below the ordinal; references without chunks are never the answer.
@@ -179,17 +172,22 @@ func (r Ref) Decode(blob []byte) (*Node, error) {
 			return nil, fmt.Errorf("%w: node for a file of %d chunks", ErrManifest, n.Chunks)
 		}
 		return n, n.checkTop()
-	case n.Level != r.level || n.fixed != r.fixed || n.EntryCount != r.entries:
+	case n.Level != r.level || n.chunking != r.chunking || n.EntryCount != r.entries:
 		return nil, fmt.Errorf("%w: node of another shape than promised", ErrManifest)
 	case n.Kind == KindDirectory && !n.within(r.names):
 		return nil, fmt.Errorf("%w: names outside the range promised", ErrManifest)
+	}
+	if n.more = r.more; n.more && n.Chunker == ChunkerCDC {
+		if last := n.Child(n.Len() - 1); !n.chunking.fits(last.Size, last.Chunks, false) {
+			return nil, fmt.Errorf("%w: short chunk in the middle of a file", ErrManifest)
+		}
 	}
 	return n, nil
 }
 
 // checkTop reports a tree that is higher than what it holds needs.
 func (n *Node) checkTop() error {
-	log, items := n.fixed.fanOutLog, n.Chunks
+	log, items := n.chunking.fanOutLog, n.Chunks
 	if n.Kind == KindDirectory {
 		log, items = dirFanOutLog, n.EntryCount
 	}

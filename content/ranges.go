@@ -44,13 +44,3 @@ func (n *Node) pieces(base, off, end uint64, load func(Ref) (*Node, error), yiel
 	}
 	return true
 }
-
-// findOffset returns the reference of a file's node below which the byte at off lies, counted from the node's first, and the
-// offset at which that reference begins. off must be below Size.
-func (n *Node) findOffset(off uint64) (i int, start uint64) {
-	full := uint64(1) << n.fixed.chunkLog
-	if n.Level > 0 {
-		full = n.fixed.span(n.Level-1) << n.fixed.chunkLog
-	}
-	return int(off / full), off / full * full
-}

@@ -47,26 +47,51 @@ type Ref struct {
 	Chunks uint64
 
 	// What the referring node says of the shape of the node below.
-	inner   bool      // the node is not the top of its tree: fixed or its siblings decide the rest
-	level   uint8     // of an inner node
-	fixed   chunking  // of an inner node of a file
-	entries uint64    // below an inner node of a directory
-	names   nameRange // of an inner node of a directory
+	inner    bool      // the node is not the top of its tree: its siblings decide the rest
+	more     bool      // the file goes on behind an inner node of a file
+	level    uint8     // of an inner node
+	chunking chunking  // of an inner node of a file
+	entries  uint64    // below an inner node of a directory
+	names    nameRange // of an inner node of a directory
 }
 
 // nameRange bounds the names of an inner directory node: the first is exactly first, all are below limit. The empty limit
 // is none.
 type nameRange struct{ first, limit string }
 
+// Chunker says how a file is cut into chunks.
+type Chunker uint8
+
+const (
+	// ChunkerFixed cuts chunks of one size; the last of a file may be shorter.
+	ChunkerFixed Chunker = 1
+	// ChunkerCDC cuts where the content says so, by FastCDC with a key, so that files which share parts share chunks. A chunk has
+	// a quarter of the average size at least, the last of a file excepted, and four times the average at most.
+	ChunkerCDC Chunker = 2
+)
+
+// String returns the name by which people choose the chunker.
+func (c Chunker) String() string {
+	switch c {
+	case ChunkerFixed:
+		return "fixed"
+	case ChunkerCDC:
+		return "cdc"
+	}
+	return fmt.Sprintf("chunker(%d)", uint8(c))
+}
+
 // chunking is how a file was cut, and how wide its tree is: both sizes as powers of two.
 type chunking struct {
-	chunkLog  uint8 // chunks of 1<<chunkLog bytes
+	chunker   Chunker
+	chunkLog  uint8 // chunks of 1<<chunkLog bytes, or so many on average
 	fanOutLog uint8 // up to 1<<fanOutLog children in a node
 }
 
 const (
 	minChunkLog  = 10
 	maxChunkLog  = 20 // MaxBlobSize
+	spreadLog    = 2  // the shortest and the longest chunk of ChunkerCDC are average >> spreadLog and average << spreadLog
 	minFanOutLog = 1
 	maxFanOutLog = 14 // 512 KiB of hashes
 
@@ -83,7 +108,39 @@ const (
 	maxTotal = 1<<62 - 1
 )
 
-// chunks returns the number of chunks in a file of size bytes.
+// valid reports whether there is such a chunking.
+func (c chunking) valid() bool {
+	if c.chunker != ChunkerFixed && c.chunker != ChunkerCDC {
+		return false
+	}
+	return c.chunkLog >= minChunkLog && c.chunkLog <= maxChunkLog && c.longest() <= MaxBlobSize &&
+		c.fanOutLog >= minFanOutLog && c.fanOutLog <= maxFanOutLog
+}
+
+// longest returns the length in bytes of the longest chunk.
+func (c chunking) longest() int {
+	if c.chunker == ChunkerCDC {
+		return 1 << (c.chunkLog + spreadLog)
+	}
+	return 1 << c.chunkLog
+}
+
+// shortest returns the length in bytes of the shortest chunk that the content defines, the last of a file excepted.
+func (c chunking) shortest() int { return 1 << (c.chunkLog - spreadLog) }
+
+// fits reports whether so many chunks that the content defines can have size bytes together; tail says that they end the file.
+func (c chunking) fits(size, chunks uint64, tail bool) bool {
+	most, least := uint64(c.longest()), uint64(c.shortest())
+	if size == 0 || (size-1)/most+1 > chunks {
+		return false
+	}
+	if tail {
+		return (size-1)/least >= chunks-1
+	}
+	return size/least >= chunks
+}
+
+// chunks returns the number of chunks of one size in a file of size bytes.
 func (c chunking) chunks(size uint64) uint64 {
 	return size>>c.chunkLog + min(1, size&(1<<c.chunkLog-1))
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/seigr/sttnode/content"
 	"github.com/seigr/sttnode/stc"
@@ -13,6 +14,16 @@ type ImportOptions struct {
 	// Name is the suggested name that the content carries. The last element of
 	// the path.
 	Name string
+	// Chunker says how files are cut into chunks: content.ChunkerCDC where the
+	// content says so, under a key that all nodes of the network share, so that
+	// versions of a file share most of their chunks. content.ChunkerFixed.
+	Chunker content.Chunker
+	// ChunkSize is the size of chunks in bytes, or their average, see
+	// content.ImportOptions. 256 KiB.
+	ChunkSize int
+	// Exclude are patterns of what to leave out of a directory, see
+	// content.ImportOptions.
+	Exclude []string
 	// OnProgress, if not nil, is called now and then by one goroutine at a
 	// time.
 	OnProgress func(ImportProgress)
@@ -21,7 +32,7 @@ type ImportOptions struct {
 // ImportProgress says how far an import is.
 type ImportProgress struct {
 	Files        uint64 // done
-	Bytes, Total uint64 // Total is 0 where nobody knows: for directories
+	Bytes, Total uint64 // Total is 0 while nobody knows; for readers always
 }
 
 // ImportResult says what was stored.
@@ -41,21 +52,39 @@ type ImportResult struct {
 // Everything is durable when it returns. It does not announce anything. Errors
 // are those of content.Store.Import.
 func (n *Node) Import(ctx context.Context, path string, opts ImportOptions) (ImportResult, error) {
+	return n.importBy(ctx, path, opts, func(ctx context.Context, opts content.ImportOptions) (*content.Imported, error) {
+		return n.store.Import(ctx, path, opts)
+	})
+}
+
+// ImportReader is Import for a file that consists of what r gives up to its
+// end. A call of r.Read that waits is not interrupted when ctx ends.
+func (n *Node) ImportReader(ctx context.Context, r io.Reader, opts ImportOptions) (ImportResult, error) {
+	return n.importBy(ctx, "input", opts, func(ctx context.Context, opts content.ImportOptions) (*content.Imported, error) {
+		return n.store.ImportReader(ctx, r, opts)
+	})
+}
+
+// importBy calls the store's function for an import of what.
+func (n *Node) importBy(ctx context.Context, what string, opts ImportOptions,
+	run func(context.Context, content.ImportOptions) (*content.Imported, error)) (ImportResult, error) {
 	ctx, end, err := n.begin(ctx)
 	if err != nil {
 		return ImportResult{}, err
 	}
 	defer end()
-	copts := content.ImportOptions{Name: opts.Name}
+	copts := content.ImportOptions{
+		Name: opts.Name, Chunker: opts.Chunker, ChunkSize: opts.ChunkSize, ChunkerKey: n.cfg.Keyring.ChunkerKey(), Exclude: opts.Exclude,
+	}
 	if on := opts.OnProgress; on != nil {
 		copts.Progress = func(p content.ImportProgress) { on(ImportProgress{Files: p.Files, Bytes: p.Bytes, Total: p.Total}) }
 	}
-	imported, err := n.store.Import(ctx, path, copts)
+	imported, err := run(ctx, copts)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return ImportResult{}, fmt.Errorf("store %s: %w", path, err)
+		return ImportResult{}, fmt.Errorf("store %s: %w", what, err)
 	}
 	return ImportResult{
 		Root: imported.Root, Name: imported.Name, Bytes: imported.Size, Chunks: imported.Chunks, Files: imported.Files,

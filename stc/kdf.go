@@ -22,6 +22,7 @@ const (
 	infoOuter        = "stt v1 datagram outer key"
 	infoPairSecret   = "stt v1 datagram pair secret"
 	infoPairKey      = "stt v1 datagram inner key" // ‖ lower public key ‖ higher public key
+	infoChunker      = "stt v1 chunker key"
 	infoNetworkID    = "stt v1 network id"
 	infoInitiator    = "stt v1 traffic of the initiator"
 	infoResponder    = "stt v1 traffic of the responder"

@@ -35,6 +35,7 @@ type seedKeys struct {
 	psk       [keySize]byte // pre-shared key of the Noise handshake
 	outer     [keySize]byte // outer layer of sealed datagrams
 	pair      [keySize]byte // the seed's part in the key of a pair of nodes
+	chunker   [keySize]byte // decides where content is cut
 	networkID NetworkID
 }
 
@@ -45,9 +46,10 @@ func newSeedKeys(seed []byte) (*seedKeys, error) {
 	prk := extract(seed, []byte(saltSharedSeed))
 	defer clear(prk)
 	k := &seedKeys{
-		psk:   expandKey(prk, infoPSK),
-		outer: expandKey(prk, infoOuter),
-		pair:  expandKey(prk, infoPairSecret),
+		psk:     expandKey(prk, infoPSK),
+		outer:   expandKey(prk, infoOuter),
+		pair:    expandKey(prk, infoPairSecret),
+		chunker: expandKey(prk, infoChunker),
 	}
 	expandInto(k.networkID[:], prk, infoNetworkID)
 	return k, nil
@@ -96,6 +98,10 @@ func (k *Keyring) RemovePeerSeed(peer Hash) {
 
 // NetworkID returns the public name of the network whose seed this keyring was made from.
 func (k *Keyring) NetworkID() NetworkID { return k.network.networkID }
+
+// ChunkerKey returns the key by which the nodes of the network cut content into chunks, so that the borders tell outsiders
+// nothing and all nodes cut the same bytes alike. It comes from the network's seed alone.
+func (k *Keyring) ChunkerKey() [32]byte { return k.network.chunker }
 
 // forPeer returns the keys of the seed shared with a node, and the generation that the answer belongs to.
 func (k *Keyring) forPeer(peer Hash) (keys *seedKeys, generation uint64) {

@@ -21,6 +21,7 @@ func TestKeyringGolden(t *testing.T) {
 	for what, pair := range map[string][2][]byte{
 		"psk":         {kr.network.psk[:], unhex(t, "99ba2df6c9d807fdab80f5565b607425ff3148ee7af0646147d4af1dd235598c")},
 		"outer key":   {kr.network.outer[:], unhex(t, "1334963324ffa5056a78e6ad0b1bce41610b85d10457b10dd4579b62dbcb12fa")},
+		"chunker key": {kr.network.chunker[:], unhex(t, "1f8bfb894445a7a443d550e6f457055960c73f91be1b4d5cdc1ca418f259984d")},
 		"pair secret": {kr.network.pair[:], unhex(t, "3dfad77b53cff3fdfbb89848486e921c666552191ac061caf6c4574d42a1c1c9")},
 	} {
 		if !bytes.Equal(pair[0], pair[1]) {
@@ -38,6 +39,7 @@ func TestNodeAndSharedSeedAreApart(t *testing.T) {
 	for name, key := range map[string][32]byte{
 		"node PRK": id.secret.prk, "store": id.StoreKey(), "derived": id.DeriveKey(""), "derived store": id.DeriveKey("store key"),
 		"psk": kr.network.psk, "outer": kr.network.outer, "pair": kr.network.pair,
+		"chunker": kr.ChunkerKey(),
 	} {
 		if other, taken := keys[key]; taken {
 			t.Errorf("%s and %s are one key", name, other)

@@ -158,15 +158,16 @@ func (f *frontier) admits(memory int) bool {
 // guess estimates the memory of a node that has not been read.
 func (f *frontier) guess(ref content.Ref) int {
 	if ref.Kind == content.KindFile {
-		return nodeMemory + stc.HashSize*int(min(ref.Chunks, 4096))
+		return nodeMemory + childMemory*int(min(ref.Chunks, 4096))
 	}
 	return max(nodeMemory, f.dirSize)
 }
 
-// nodeMemory and entryMemory estimate what a node and an entry of a directory
-// take when decoded, in bytes.
+// nodeMemory, childMemory and entryMemory estimate what a node, a child of a
+// file's node and an entry of a directory take when decoded, in bytes.
 const (
 	nodeMemory  = 512
+	childMemory = stc.HashSize + 12 // with its size, encoded and decoded
 	entryMemory = 512
 )
 
@@ -178,7 +179,7 @@ func (f *frontier) expand(s step, n *content.Node) error {
 	f.awaited -= s.memory
 	memory := nodeMemory
 	if n.Kind == content.KindFile {
-		memory += stc.HashSize * n.Len()
+		memory += childMemory * n.Len()
 	} else {
 		memory += entryMemory * max(n.Len(), len(n.Entries()))
 		f.dirSize = max(memory, f.dirSize-f.dirSize/8)

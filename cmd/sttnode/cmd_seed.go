@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
+	"slices"
 
 	"github.com/spf13/pflag"
 
@@ -16,12 +19,23 @@ import (
 func seedCommand() *command {
 	return &command{
 		name:  "seed",
-		args:  "PATH... [FLAGS]",
+		args:  "PATH...|- [FLAGS]",
 		short: "store files or directories, announce them, and serve them",
 		long: `Copies each file or directory tree into the node's store, encrypted, announces
 it to the network, prints one line "HASH  PATH" on standard output once that is
 done, and serves it until SIGINT or SIGTERM. The hash is what others fetch the
 content by. The files themselves may change or go afterwards.
+
+A PATH of - is standard input, stored as a file with the name of --name.
+
+With --chunker cdc, files are cut into chunks where their content says so, and
+not every 256 KiB: versions of a file that differ by insertions then share most
+of their chunks, in the store and on the way to others. Where the borders lie
+depends on the network's secret. The same content cut in two ways has two hashes.
+
+--exclude leaves out what a pattern of the kind that gitignore knows fits: NAME
+at any depth; A/B and /A from the root of each PATH; NAME/ for directories only;
+** for any number of directories; *, ? and [a-z] within a name.
 
 With --stored, everything is served that the store holds complete: what was
 seeded and fetched before. PATHs may be left out then.
@@ -30,17 +44,63 @@ With --background, serving takes only what the rest of the traffic on its way
 leaves, and gives way within seconds (LEDBAT++).
 
 Example:
-  sttnode seed ./film.mkv ./photos --bootstrap boot.example.org:4700`,
+  sttnode seed ./film.mkv ./photos --bootstrap boot.example.org:4700
+  sttnode seed ./project --exclude .git --exclude '*.o' --chunker cdc
+  tar c ./photos | sttnode seed - --name photos.tar`,
 		group: groupNode,
 		setup: func(fs *pflag.FlagSet) runFunc {
-			stored := fs.Bool("stored", false, "serve everything that the store holds complete as well")
-			background := fs.Bool("background", false, "send only what no other traffic wants")
-			return func(ctx context.Context, a *app, args []string) error {
-				return runSeed(ctx, a, args, *stored, *background)
-			}
+			var o seedOptions
+			fs.StringVar(&o.name, "name", "", "suggested `NAME` of the content (default: the last element of PATH); for one PATH")
+			fs.StringSliceVar(&o.exclude, "exclude", nil, "leave out what fits `GLOB`; may be repeated")
+			fs.StringVar(&o.chunker, "chunker", "fixed", "cut files into chunks `BY` fixed size or by content, cdc")
+			fs.StringVar(&o.chunkSize, "chunk-size", "256KiB", "`SIZE` of chunks, for cdc on average: a power of two from 1KiB to 1MiB, for cdc to 256KiB")
+			fs.BoolVar(&o.stored, "stored", false, "serve everything that the store holds complete as well")
+			fs.BoolVar(&o.background, "background", false, "send only what no other traffic wants")
+			return func(ctx context.Context, a *app, args []string) error { return runSeed(ctx, a, args, &o) }
 		},
 	}
 }
+
+// seedOptions are the flags of seed.
+type seedOptions struct {
+	name               string
+	exclude            []string
+	chunker, chunkSize string
+	stored, background bool
+}
+
+// imports returns how to store each of some paths, and refuses what can't be
+// meant.
+func (o *seedOptions) imports(paths []string) (node.ImportOptions, error) {
+	opts := node.ImportOptions{Name: o.name, Exclude: o.exclude}
+	if o.name != "" && len(paths) != 1 {
+		return opts, usagef("--name is for one PATH")
+	}
+	if i := slices.Index(paths, stdinPath); i >= 0 && slices.Contains(paths[i+1:], stdinPath) {
+		return opts, usagef("there is one standard input: - can be given once")
+	}
+	for _, c := range []content.Chunker{content.ChunkerFixed, content.ChunkerCDC} {
+		if c.String() == o.chunker {
+			opts.Chunker = c
+		}
+	}
+	if opts.Chunker == 0 {
+		return opts, usagef("--chunker: %q is neither fixed nor cdc", o.chunker)
+	}
+	size, err := parseBytes(o.chunkSize)
+	if err != nil {
+		return opts, usagef("--chunk-size: %v", err)
+	}
+	opts.ChunkSize = int(min(size, math.MaxInt32))
+	check := content.ImportOptions{Name: opts.Name, Chunker: opts.Chunker, ChunkSize: opts.ChunkSize, Exclude: opts.Exclude}
+	if err := check.Check(); err != nil {
+		return opts, usagef("%v", err)
+	}
+	return opts, nil
+}
+
+// stdinPath is the PATH that stands for standard input.
+const stdinPath = "-"
 
 // seedEvent is the line of --json for each content that is announced.
 type seedEvent struct {
@@ -60,12 +120,16 @@ type seeding struct {
 	files uint64
 }
 
-func runSeed(ctx context.Context, a *app, paths []string, stored, background bool) error {
-	if len(paths) == 0 && !stored {
+func runSeed(ctx context.Context, a *app, paths []string, o *seedOptions) error {
+	if len(paths) == 0 && !o.stored {
 		return usagef("seed needs at least one PATH")
 	}
+	opts, err := o.imports(paths)
+	if err != nil {
+		return err
+	}
 	for _, p := range paths {
-		if _, err := os.Lstat(p); err != nil {
+		if _, err := os.Lstat(p); err != nil && p != stdinPath {
 			return fmt.Errorf("seed: %w", err)
 		}
 	}
@@ -73,12 +137,12 @@ func runSeed(ctx context.Context, a *app, paths []string, stored, background boo
 	if err != nil {
 		return err
 	}
-	cfg.Background = background
+	cfg.Background = o.background
 	n, err := a.startNode(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	err = seedAll(ctx, n, paths, stored)
+	err = seedAll(ctx, n, paths, opts, o.stored)
 	if ctx.Err() != nil {
 		// Stopped before everything was announced: some of it is stored, and
 		// that is how a signal ends a seed.
@@ -93,10 +157,10 @@ func runSeed(ctx context.Context, a *app, paths []string, stored, background boo
 }
 
 // seedAll imports and announces everything.
-func seedAll(ctx context.Context, n *runningNode, paths []string, stored bool) error {
+func seedAll(ctx context.Context, n *runningNode, paths []string, opts node.ImportOptions, stored bool) error {
 	var all []seeding
 	for _, path := range paths {
-		s, err := importPath(ctx, n, path)
+		s, err := importPath(ctx, n, path, opts)
 		if err != nil {
 			return err
 		}
@@ -129,17 +193,25 @@ func seedAll(ctx context.Context, n *runningNode, paths []string, stored bool) e
 	return nil
 }
 
-// importPath copies one path into the store.
-func importPath(ctx context.Context, n *runningNode, path string) (seeding, error) {
-	b := n.app.startBar("storing " + path)
-	defer b.finish()
-	result, err := n.Import(ctx, path, node.ImportOptions{OnProgress: func(p node.ImportProgress) {
-		extra := ""
-		if p.Files > 0 {
-			extra = plural(p.Files, "file")
+// importPath copies one path, or standard input, into the store.
+func importPath(ctx context.Context, n *runningNode, path string, opts node.ImportOptions) (seeding, error) {
+	if b := n.app.startBar("storing " + path); b != nil {
+		defer b.finish()
+		opts.OnProgress = func(p node.ImportProgress) {
+			extra := ""
+			if p.Files > 0 {
+				extra = plural(p.Files, "file")
+			}
+			b.set(int64(p.Bytes), int64(p.Total), extra)
 		}
-		b.set(int64(p.Bytes), int64(p.Total), extra)
-	}})
+	}
+	var result node.ImportResult
+	var err error
+	if path == stdinPath {
+		result, err = n.ImportReader(ctx, untilDone(ctx, n.app.stdin), opts)
+	} else {
+		result, err = n.Import(ctx, path, opts)
+	}
 	if err != nil {
 		return seeding{}, err
 	}
@@ -148,6 +220,18 @@ func importPath(ctx context.Context, n *runningNode, path string) (seeding, erro
 			plural(result.EscapingCount, "link"), result.Escaping[0])
 	}
 	return seeding{result.Root, path, result.Bytes, result.Files}, nil
+}
+
+// untilDone returns what reads r until ctx ends, even while a call of r.Read
+// waits for a person. That call then waits for the end of the process.
+func untilDone(ctx context.Context, r io.Reader) io.Reader {
+	pr, pw := io.Pipe()
+	context.AfterFunc(ctx, func() { pw.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		_, err := io.Copy(pw, r)
+		pw.CloseWithError(err) // nil is the end of r
+	}()
+	return pr
 }
 
 // storedContents lists what the store holds complete, but not what is in

@@ -2,6 +2,10 @@ package main
 
 import (
 	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -53,21 +57,39 @@ func (m *meter) left(total int64) (d time.Duration, ok bool) {
 	return time.Duration(seconds * float64(time.Second)), true
 }
 
+// byteUnits are each 1,024 times the one before.
+var byteUnits = []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+
 // humanBytes writes a size with a binary unit and three digits or so.
 func humanBytes[N int | int64 | uint64 | float64](n N) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
 	v, i := float64(n), 0
-	for v >= 1023.95 && i < len(units)-1 {
+	for v >= 1023.95 && i < len(byteUnits)-1 {
 		v, i = v/1024, i+1
 	}
 	switch {
 	case i == 0:
 		return fmt.Sprintf("%.0f B", v)
 	case v < 99.95:
-		return fmt.Sprintf("%.1f %s", v, units[i])
+		return fmt.Sprintf("%.1f %s", v, byteUnits[i])
 	default:
-		return fmt.Sprintf("%.0f %s", v, units[i])
+		return fmt.Sprintf("%.0f %s", v, byteUnits[i])
 	}
+}
+
+// parseBytes reads a size: a whole number and a binary unit as humanBytes
+// writes it, or its first letter: 256 KiB, 256KiB, 256k.
+func parseBytes(text string) (uint64, error) {
+	digits := strings.TrimRightFunc(text, func(r rune) bool { return r < '0' || r > '9' })
+	n, err := strconv.ParseUint(digits, 10, 64)
+	unit := strings.ToUpper(strings.TrimSpace(text[len(digits):]))
+	i := slices.IndexFunc(byteUnits, func(u string) bool { return strings.EqualFold(u, unit) || unit == u[:1] })
+	if unit == "" {
+		i = 0
+	}
+	if err != nil || i < 0 || n > math.MaxUint64>>(10*i) {
+		return 0, fmt.Errorf("%q is not a size such as 256KiB", text)
+	}
+	return n << (10 * i), nil
 }
 
 // humanDuration writes a time as a person says it.

@@ -82,7 +82,7 @@ func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
 type runningKey struct{}
 
 // start NAME ARGS…: runs sttnode ARGS in the background, with its output in
-// NAME.out and NAME.err.
+// NAME.out and NAME.err, and NAME.in as its input, if there is that file.
 func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: start name args…")
@@ -104,6 +104,10 @@ func scriptStart(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer stderr.Close()
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if stdin, err := os.Open(ts.MkAbs(args[0] + ".in")); err == nil {
+		defer stdin.Close()
+		cmd.Stdin = stdin
+	}
 	ts.Check(cmd.Start())
 	ts.Value(runningKey{}).(map[string]*exec.Cmd)[args[0]] = cmd
 }

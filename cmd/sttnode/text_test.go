@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,37 @@ import (
 	"github.com/seigr/sttnode/node"
 	"github.com/seigr/sttnode/stc"
 )
+
+func TestParseBytes(t *testing.T) {
+	for text, want := range map[string]uint64{
+		"0": 0, "7": 7, "7B": 7, "1k": 1 << 10, "256KiB": 256 << 10, "256 kib": 256 << 10, "1M": 1 << 20, "3 TiB": 3 << 40, "15EiB": 15 << 60,
+	} {
+		if got, err := parseBytes(text); err != nil || got != want {
+			t.Errorf("%s: %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "KiB", "-1", "1.5M", "1KB", "1 x", "16EiB", "1i", "1KiBi"} {
+		if got, err := parseBytes(text); err == nil {
+			t.Errorf("%q: %d", text, got)
+		}
+	}
+}
+
+// TestInputEndsWithContext interrupts somebody who waits for input that never
+// comes.
+func TestInputEndsWithContext(t *testing.T) {
+	r, w := io.Pipe()
+	defer w.Close() // ends the goroutine
+	ctx, cancel := context.WithCancel(t.Context())
+	in := untilDone(ctx, r)
+	go func() {
+		_, _ = w.Write([]byte("x"))
+		cancel()
+	}()
+	if b, err := io.ReadAll(in); len(b) > 1 || !errors.Is(err, context.Canceled) {
+		t.Errorf("read %q, %v", b, err)
+	}
+}
 
 func TestMeter(t *testing.T) {
 	var m meter

@@ -84,14 +84,15 @@ func newNode(seed []byte) node {
 }
 
 // network is what section 2 makes of a shared seed.
-type network struct{ psk, outer, pair []byte }
+type network struct{ psk, outer, pair, chunker []byte }
 
 func newNetwork(seed []byte) network {
 	prk := extract("stt v1 shared seed", seed)
 	return network{
-		psk:   expand(prk, 32, "stt v1 noise psk"),
-		outer: expand(prk, 32, "stt v1 datagram outer key"),
-		pair:  expand(prk, 32, "stt v1 datagram pair secret"),
+		psk:     expand(prk, 32, "stt v1 noise psk"),
+		outer:   expand(prk, 32, "stt v1 datagram outer key"),
+		pair:    expand(prk, 32, "stt v1 datagram pair secret"),
+		chunker: expand(prk, 32, "stt v1 chunker key"),
 	}
 }
 

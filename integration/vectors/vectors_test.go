@@ -190,6 +190,8 @@ func TestVectors(t *testing.T) {
 	s.add("message: PING, transaction 0102030405060708", message)
 	s.add("datagram", datagram(net, a, b, nonce, message))
 
+	contentVectors(t, begin("content (section 8)"), shared, net)
+
 	compare(t, out)
 	checkIdentity(t, nodeSeeds, []node{a, b})
 	checkHandshake(t, nodeSeeds, shared, payloads, [][]byte{m1, m2, m3}, secretI, secretR, keys)

@@ -12,7 +12,8 @@ import (
 // the blobs it is offered, those that are neither in the filter nor wanted by anybody since the marking began:
 //
 //   - what has been put, looked up or read since then (Store.touched), so that a download which finds a blob here, and a root
-//     pinned only afterwards, can rely on it;
+//     pinned only afterwards, can rely on it; and what was being put when it began (Store.putting), for a node among that may
+//     not have been here to be marked by;
 //   - what imports under way have put (Store.keepers), from their beginning, for their root comes last;
 //   - what new pins need, which are marked before sweeping goes on.
 //
@@ -64,6 +65,11 @@ func (s *Store) collect(ctx context.Context, dryRun bool, candidates func(sweep 
 	blobs := s.Stats().Blobs
 	s.mu.Lock()
 	s.touched = new(hashSet)
+	for _, hashes := range s.putting {
+		for _, h := range hashes {
+			s.touched.add(h)
+		}
+	}
 	s.mu.Unlock()
 	s.watching.Store(true)
 	defer func() {

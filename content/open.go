@@ -42,6 +42,7 @@ func open(fsys vfs.FS, dir string, cfg Config, segmentSize int64) (*Store, error
 		claims:   make(map[stc.Hash]*claim),
 		deleting: make(map[stc.Hash]<-chan struct{}),
 		keepers:  make(map[*keeper]struct{}),
+		putting:  make(map[*putGroup][]stc.Hash),
 		reserve:  &reserve{fsys: fsys, dir: dir},
 	}
 	s.idle.L = &s.life

@@ -83,6 +83,14 @@ func (s *Store) PutVerified(ctx context.Context, hashes []stc.Hash, blobs [][]by
 	}
 	defer s.exit()
 	g := newPutGroup()
+	s.mu.Lock()
+	s.putting[g] = hashes
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.putting, g)
+		s.mu.Unlock()
+	}()
 	if err := s.submit(ctx, g, nil, hashes, blobs); err != nil {
 		return err
 	}

@@ -242,6 +242,48 @@ func TestCollectSparesNewPins(t *testing.T) {
 	})
 }
 
+// TestCollectSparesPutting begins a collection while a content is being put under its pin, in one call: its root comes too late to be
+// marked by, and what is below it is new, or was garbage before.
+func TestCollectSparesPutting(t *testing.T) {
+	held(t, func(t *testing.T, fsys *faultfs.FS, s *Store) {
+		ctx := context.Background()
+		data := make([]byte, 50<<10)
+		root, blobs := describe(data, "content")
+		hashes := make([]stc.Hash, len(blobs))
+		stc.SumMany(hashes, blobs)
+		if _, err := s.Put(ctx, blobs[1]); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Pin(ctx, root, PinInfo{State: PinPartial}); err != nil {
+			t.Fatal(err)
+		}
+		reached, release := fsys.Hold(faultfs.Sync, 1)
+		put := make(chan error, 1)
+		go func() { put <- s.PutVerified(ctx, hashes, blobs) }()
+		<-reached
+		_, err := s.collect(ctx, false, func(sweep func(stc.Hash) error) error {
+			release()
+			if err := <-put; err != nil {
+				return err
+			}
+			for _, h := range hashes {
+				if err := sweep(h); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, h := range hashes {
+			if ok, err := s.Has(h); !ok {
+				t.Errorf("blob %d is gone: %v", i, err)
+			}
+		}
+	})
+}
+
 // TestCloseWaits closes a store in the middle of a put.
 func TestCloseWaits(t *testing.T) {
 	held(t, func(t *testing.T, fsys *faultfs.FS, s *Store) {

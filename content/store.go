@@ -68,8 +68,9 @@ type Store struct {
 	claims   map[stc.Hash]*claim          // blobs being put
 	deleting map[stc.Hash]<-chan struct{} // blobs being deleted; closed when they are gone
 	keepers  map[*keeper]struct{}
-	touched  *hashSet   // what anybody has put, looked up or read since the collection under way began; nil without one
-	newPins  []stc.Hash // since then
+	putting  map[*putGroup][]stc.Hash // by calls under way, whether their blobs are here already or not
+	touched  *hashSet                 // what anybody has put, looked up or read since the collection under way began; nil without one
+	newPins  []stc.Hash               // since then
 }
 
 // enter begins a call. exit ends it. Close waits for all that have entered.
@@ -106,7 +107,7 @@ func (s *Store) Close() error {
 	s.life.Unlock()
 	s.flushVerdicts()
 	s.pipeline.stop()
-	return s.release()
+	return mapError(s.release())
 }
 
 // release closes what the pipeline stands on.

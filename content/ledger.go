@@ -23,6 +23,10 @@ type ledger struct {
 
 	opened     int          // when the mirror was read: db.Opened
 	generation atomic.Int64 // how often the mirror was read anew after a failed write
+
+	// doubtful are the blobs of a removal whose write has failed. Until the index is open again it still shows them, and then they
+	// may be gone: so that nobody relies on them, they are not here. nil without any.
+	doubtful atomic.Pointer[map[stc.Hash]bool]
 }
 
 // change is one batch for a ledger.
@@ -76,6 +80,9 @@ func (l *ledger) load() error {
 
 // lookup returns the entry of h.
 func (l *ledger) lookup(h stc.Hash) (e entry, ok bool, err error) {
+	if doubtful := l.doubtful.Load(); doubtful != nil && (*doubtful)[h] {
+		return entry{}, false, nil
+	}
 	key := l.seal.key(prefixBlob, h)
 	value, err := l.db.Get(key)
 	if errors.Is(err, kv.ErrNotFound) {
@@ -116,7 +123,15 @@ func (l *ledger) commitRemoval(hashes []stc.Hash) ([]entry, error) {
 			c.remove = append(c.remove, e)
 		}
 	}
-	return c.remove, l.commitLocked(&c)
+	err := l.commitLocked(&c)
+	if err != nil && l.db.Failed() {
+		doubtful := make(map[stc.Hash]bool, len(c.remove))
+		for _, e := range c.remove {
+			doubtful[e.hash] = true
+		}
+		l.doubtful.Store(&doubtful)
+	}
+	return c.remove, err
 }
 
 // again looks up what a change replaces, because a batch that failed since then may have been applied after all: this one, too,
@@ -239,6 +254,8 @@ func (l *ledger) heal() error {
 	if l.db.Opened() == l.opened {
 		return nil
 	}
+	// In this order: who has met a doubt has the old generation, and looks again before it is committed.
+	l.doubtful.Store(nil)
 	l.generation.Add(1)
 	return l.load()
 }

@@ -113,7 +113,7 @@ func TestUnprovide(t *testing.T) {
 		net := quietNet()
 		all := hosts(t, net, 10, nil)
 		defer stopAll(all)
-		time.Sleep(time.Second)
+		time.Sleep(10 * time.Second) // until all know each other
 		p := all[3]
 		for i := range 4 {
 			if stored, err := p.Provide(t.Context(), testKey(i)); stored != 9 || err != nil {

@@ -141,7 +141,7 @@ func padding(k kind, size int) int {
 	switch k {
 	case kindFindNode, kindFindProviders:
 		return maxMessage - size
-	case kindPing:
+	case kindPing, kindDialBack:
 		return max(0, 2*barePing-sealOverhead-size)
 	}
 	return 0

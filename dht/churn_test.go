@@ -157,7 +157,7 @@ func TestRestartOnAnotherPort(t *testing.T) {
 	if found, r := nodes[30].providers(testKey(1)); len(found) == 0 || !slices.Contains(found, again.contact()) || slices.Contains(found, old.contact()) {
 		t.Errorf("found %v, %+v", found, r.stats)
 	}
-	s.RunFor(10 * time.Minute)
+	s.RunFor(80 * time.Minute) // everybody is asked once an hour
 	for i, n := range nodes {
 		if e := n.table.get(old.id); n != old && e != nil && e.Addr != again.addr {
 			t.Errorf("node %d believes it at %v", i, e.Addr)

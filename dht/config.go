@@ -38,9 +38,14 @@ type Config struct {
 	// which others are told with what it provides. Default none.
 	WebSocket uint16
 
-	// ClientOnly is for nodes that others cannot call: they ask and publish,
+	// ClientOnly is for nodes that shall not be called: they ask and publish,
 	// but serve nothing and stay out of everybody's table.
 	ClientOnly bool
+
+	// AssumeReachable is for networks in which every node can call every
+	// other, such as a private one without NAT between them. By default a node
+	// finds out, for IPv4 and IPv6, and is a client where it cannot be called.
+	AssumeReachable bool
 
 	// K is how many nodes hold a record, how many a lookup returns, and how
 	// many a normal bucket holds. Default 20; at most 20, which is what an

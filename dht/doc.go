@@ -14,6 +14,7 @@
 //	  ├ peers      who was heard of lately           peers.go
 //	  ├ records    what others provide               records.go
 //	  ├ errands    searches for those behind a link  errand.go
+//	  ├ reach      whether others can call us        reach.go
 //	  └ gate, cookies, codec                         gate.go, cookie.go, message.go
 //
 // Nothing below DHT knows a goroutine, a clock or a socket: time and datagrams
@@ -45,11 +46,16 @@
 //	0x03 FIND_PROVIDERS   key(32)
 //	0x04 ADD_PROVIDER     ttl in seconds(4) WebSocket port(2) count(1) count × key(32)       ttl 0 withdraws; count ≤ 32
 //
+//	0x05 DIAL_BACK        nothing
+//	0x06 DIAL             node
+//
 //	0x80 CHALLENGE        nothing
 //	0x81 PING             nothing
 //	0x82 FIND_NODE        count(1) count × node
 //	0x83 FIND_PROVIDERS   count(1) count × provider, count(1) count × node
 //	0x84 ADD_PROVIDER     bits(4)                                          bit i: key i is done
+//	0x85 DIAL_BACK        count(1) count × node                            count ≤ 2
+//	0x86 DIAL             nothing
 //
 // A node is family(1), 4 or 6; address (4 or 16); port(2); public key(32). A
 // provider is a node and a WebSocket port(2), 0 for none; its address is the one
@@ -67,6 +73,12 @@
 // answered with a list cut to that, any other with CHALLENGE, which grants a
 // cookie, and is then repeated. The first request to a node is padded, so
 // that getting to know it costs no round trip.
+//
+// # Clients
+//
+// Who cannot be called belongs in no table. A node is taken for a client until
+// somebody has called it that it had not sent anything to, for IPv4 and IPv6
+// each; DIAL_BACK asks for that. See reach.
 //
 // # Links
 //

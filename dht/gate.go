@@ -17,9 +17,16 @@ import (
 // the bound an address is a stranger again. Not safe for concurrent use.
 type gate struct {
 	strangers *rate.Limiter
-	addrs     *simplelru.LRU[netip.AddrPort, *rate.Limiter]
+	addrs     *simplelru.LRU[netip.AddrPort, *provenAddr]
 	subnets   *simplelru.LRU[netip.Prefix, *rate.Limiter]
 	cfg       gateConfig
+}
+
+// provenAddr is an address that somebody has proven to be at, or that we have
+// sent something to.
+type provenAddr struct {
+	*rate.Limiter
+	sent time.Time // when we last sent something there
 }
 
 // gateConfig gives the rates in datagrams a second; bursts are twice that.
@@ -29,7 +36,7 @@ type gateConfig struct {
 }
 
 func newGate(cfg gateConfig) *gate {
-	addrs, err := simplelru.NewLRU[netip.AddrPort, *rate.Limiter](cfg.remember, nil)
+	addrs, err := simplelru.NewLRU[netip.AddrPort, *provenAddr](cfg.remember, nil)
 	if err != nil {
 		panic("dht: gate: " + err.Error()) // only for a size that is not positive; Config is checked
 	}
@@ -51,8 +58,8 @@ type ticket struct{ addr, subnet *rate.Limiter }
 // charged by spend, once it is known that it came from a member.
 func (g *gate) admit(now time.Time, addr netip.AddrPort) (t ticket, ok bool) {
 	t.addr = g.strangers
-	if l, known := g.addrs.Get(addr); known {
-		t.addr = l
+	if p, known := g.addrs.Get(addr); known {
+		t.addr = p.Limiter
 	}
 	if t.addr.TokensAt(now) < 1 {
 		return ticket{}, false
@@ -81,10 +88,28 @@ func (g *gate) spend(now time.Time, addr netip.AddrPort, t ticket) {
 	t.subnet.AllowN(now, 1)
 }
 
+// natMemory is longer than NATs and firewalls let in what comes from where
+// something was sent.
+const natMemory = 10 * time.Minute
+
+// sentTo takes note that we send something to addr.
+func (g *gate) sentTo(now time.Time, addr netip.AddrPort) {
+	if p, known := g.addrs.Peek(addr); known {
+		p.sent = now
+	}
+}
+
+// letsIn reports whether what comes from addr may be let in because we have
+// sent something there lately.
+func (g *gate) letsIn(now time.Time, addr netip.AddrPort) bool {
+	p, known := g.addrs.Peek(addr)
+	return known && now.Sub(p.sent) < natMemory
+}
+
 // proven takes note that somebody receives at addr, or that we send there and
 // expect an answer.
 func (g *gate) proven(addr netip.AddrPort) {
 	if !g.addrs.Contains(addr) {
-		g.addrs.Add(addr, limiter(g.cfg.addr))
+		g.addrs.Add(addr, &provenAddr{Limiter: limiter(g.cfg.addr)})
 	}
 }

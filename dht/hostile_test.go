@@ -225,10 +225,11 @@ func TestNoAmplification(t *testing.T) {
 			a := attackers[rapid.IntRange(0, 3).Draw(rt, "who")]
 			from := rapid.SampledFrom(addrs).Draw(rt, "from")
 			m := message{
-				kind:   rapid.SampledFrom([]kind{1, 2, 3, 4, 0x80, 0x81, 0x82, 0x83, 0x84}).Draw(rt, "kind"),
+				kind:   rapid.SampledFrom([]kind{1, 2, 3, 4, 5, 6, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86}).Draw(rt, "kind"),
 				client: rapid.Bool().Draw(rt, "client"),
 				tx:     last.tx,
 				keys:   []stc.Hash{testKey(1)}, ttl: 60, target: testKey(rapid.IntRange(0, 5).Draw(rt, "target")),
+				nodes: []Contact{contactOf(1, "198.51.100.77:1")},
 			}
 			if rapid.Bool().Draw(rt, "grant") {
 				m.grant = cookie{1}

@@ -17,11 +17,12 @@ import (
 //	                    │                   │                  │
 //	                    └────────answered───┴───────▶ answered ◀ (late)
 //
-// The targets are the k closest candidates that have not failed; of one /24 or
-// /48 no more than a few, as long as others are known. At most alpha of them
-// are asked at a time. A stalled call frees its slot at once, so a silent node
-// costs a moment's patience and not a timeout, and its answer counts whenever
-// it comes, even after it was given up. Once the closest of the targets has
+// The targets are the k closest candidates that have neither failed nor stalled;
+// of one /24 or /48 no more than a few, as long as others are known. At most
+// alpha of them are asked at a time. A stalled call frees its slot and its place
+// at once, so a silent node costs a moment's patience and not a timeout, and its
+// answer counts whenever it comes, even after it was given up. While fewer than
+// k others are known, stalled nodes are waited for. Once the closest of the targets has
 // answered, nothing closer is likely to turn up, and all others are asked in
 // one go.
 //
@@ -134,13 +135,22 @@ func (l *lookup) dropFarthest() {
 	}
 }
 
-// targets returns the k closest candidates that have not failed. The result is
-// valid until the next call.
+// targets returns the k closest candidates that have not failed. Those that
+// stall are among them only if there are no others. The result is valid until
+// the next call.
 func (l *lookup) targets() []*lookupNode {
 	l.alive = l.alive[:0]
 	for _, n := range l.sorted {
-		if n.state != lookupFailed {
+		if n.state != lookupFailed && n.state != lookupStalled {
 			l.alive = append(l.alive, n)
+		}
+	}
+	if len(l.alive) < l.cfg.k {
+		l.alive = l.alive[:0]
+		for _, n := range l.sorted {
+			if n.state != lookupFailed {
+				l.alive = append(l.alive, n)
+			}
 		}
 	}
 	l.chosen = l.choose(l.chosen[:0], l.alive)

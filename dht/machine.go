@@ -41,6 +41,7 @@ type machine struct {
 	calls     *calls
 	publisher *publisher
 	errands   *errands
+	reach     *reach
 	upkeep    upkeep
 	searches  []*search // under way, in the order in which they began
 	callers   int       // searches among them that a caller of DHT waits for
@@ -105,6 +106,7 @@ func newMachine(cfg Config, now time.Time) (*machine, error) {
 	}
 	m.publisher = newPublisher(m)
 	m.errands = newErrands(m)
+	m.reach = newReach(m)
 	m.upkeep = newUpkeep(m, now)
 	return m, nil
 }
@@ -114,6 +116,7 @@ func (m *machine) deadline() time.Time {
 	at := m.upkeep.deadline()
 	at = earlier(at, m.calls.deadline())
 	at = earlier(at, m.publisher.deadline())
+	at = earlier(at, m.reach.deadline())
 	for _, s := range m.searches {
 		at = earlier(at, s.deadline)
 	}
@@ -128,6 +131,15 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
+// earlierOf returns the earlier of two times, either of which may be zero for
+// never.
+func earlierOf(a, b time.Time) time.Time {
+	if a.IsZero() {
+		return b
+	}
+	return earlier(a, b)
+}
+
 // advance does everything that is due.
 func (m *machine) advance(now time.Time) {
 	m.calls.expire(now)
@@ -138,6 +150,7 @@ func (m *machine) advance(now time.Time) {
 		}
 	}
 	m.publisher.advance(now)
+	m.reach.advance(now)
 	m.upkeep.advance(now)
 	m.calls.expire(now) // calls that could not be sent at all
 }
@@ -155,6 +168,7 @@ func (m *machine) receive(now time.Time, datagram []byte, from netip.AddrPort) {
 	if linked(from) {
 		m.gate.proven(from)
 	}
+	expected := m.gate.letsIn(now, from)
 	ticket, ok := m.gate.admit(now, from)
 	if !ok {
 		m.drop(DropRate)
@@ -177,6 +191,9 @@ func (m *machine) receive(now time.Time, datagram []byte, from netip.AddrPort) {
 		return
 	}
 	if !msg.kind.isAnswer() {
+		if !expected {
+			m.reach.calledBy(now, from)
+		}
 		m.serve(now, Contact{ID: sender.NodeID(), Key: sender, Addr: from}, &msg, len(datagram))
 	} else if !m.calls.answered(now, sender, from, &msg) {
 		m.drop(DropUnsolicited)
@@ -186,8 +203,9 @@ func (m *machine) receive(now time.Time, datagram []byte, from netip.AddrPort) {
 func (m *machine) drop(d Drop) { m.stats.Dropped[d]++ }
 
 // send seals a message and sends it.
-func (m *machine) send(_ time.Time, to Contact, msg *message) error {
-	msg.client = m.cfg.ClientOnly
+func (m *machine) send(now time.Time, to Contact, msg *message) error {
+	msg.client = m.reach.hidden(to.Addr)
+	m.gate.sentTo(now, to.Addr)
 	m.plain = msg.append(m.plain[:0])
 	sealed, err := m.sealer.Seal(append(m.sealed[:0], m.header...), to.Key, m.header, m.plain)
 	if err == nil {
@@ -247,6 +265,7 @@ func (m *machine) retired(c Contact) {
 }
 
 func (m *machine) onAnswer(now time.Time, from Contact, answer *message) {
+	m.reach.answered(now, from)
 	if answer.client {
 		m.retired(from)
 		return

@@ -43,6 +43,8 @@ const (
 	kindFindNode      kind = 0x02
 	kindFindProviders kind = 0x03
 	kindAddProvider   kind = 0x04
+	kindDialBack      kind = 0x05
+	kindDial          kind = 0x06
 
 	// An answer is the kind of its request with this bit.
 	kindAnswer kind = 0x80
@@ -63,6 +65,10 @@ func (k kind) String() string {
 		return "find_providers"
 	case kindAddProvider:
 		return "add_provider"
+	case kindDialBack:
+		return "dial_back"
+	case kindDial:
+		return "dial"
 	case kindChallenge:
 		return "challenge"
 	}
@@ -102,7 +108,7 @@ type message struct {
 	stored    uint32     // answer of ADD_PROVIDER: bit i for key i
 
 	providers []Contact // answer of FIND_PROVIDERS
-	nodes     []Contact // answers of FIND_NODE and FIND_PROVIDERS
+	nodes     []Contact // answers of FIND_NODE and FIND_PROVIDERS; DIAL: one, DIAL_BACK's: at most dialBackBy
 
 	pad int // zero bytes at the end, requests only
 }
@@ -123,7 +129,9 @@ func (m *message) size() int {
 		n += 4 + webSocketSize + 1 + len(m.keys)*stc.HashSize
 	case kindAddProvider | kindAnswer:
 		n += 4
-	case kindFindNode | kindAnswer:
+	case kindDial:
+		n += listSize(m.nodes, nodeSize)
+	case kindFindNode | kindAnswer, kindDialBack | kindAnswer:
 		n += 1 + listSize(m.nodes, nodeSize)
 	case kindFindProviders | kindAnswer:
 		n += 1 + listSize(m.providers, providerSize) + 1 + listSize(m.nodes, nodeSize)
@@ -167,7 +175,9 @@ func (m *message) append(dst []byte) []byte {
 		}
 	case kindAddProvider | kindAnswer:
 		dst = binary.BigEndian.AppendUint32(dst, m.stored)
-	case kindFindNode | kindAnswer:
+	case kindDial:
+		dst = appendContact(dst, m.nodes[0])
+	case kindFindNode | kindAnswer, kindDialBack | kindAnswer:
 		dst = appendContacts(dst, m.nodes)
 	case kindFindProviders | kindAnswer:
 		dst = append(dst, byte(len(m.providers)))
@@ -206,7 +216,7 @@ func decodeMessage(b []byte) (message, error) {
 		m.grant = r.cookie()
 	}
 	switch m.kind {
-	case kindPing, kindPing | kindAnswer, kindChallenge:
+	case kindPing, kindPing | kindAnswer, kindChallenge, kindDialBack, kindDial | kindAnswer:
 	case kindFindNode, kindFindProviders:
 		m.target = stc.Hash(r.take(stc.HashSize))
 	case kindAddProvider:
@@ -222,6 +232,12 @@ func decodeMessage(b []byte) (message, error) {
 		}
 	case kindAddProvider | kindAnswer:
 		m.stored = binary.BigEndian.Uint32(r.take(4))
+	case kindDial:
+		c, ok := r.node()
+		m.nodes, r.bad = []Contact{c}, r.bad || !ok
+	case kindDialBack | kindAnswer:
+		m.nodes = r.contacts(nodeSize, r.node)
+		r.bad = r.bad || len(m.nodes) > dialBackBy
 	case kindFindNode | kindAnswer:
 		m.nodes = r.contacts(nodeSize, r.node)
 	case kindFindProviders | kindAnswer:

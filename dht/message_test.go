@@ -50,6 +50,11 @@ func TestMessageBytes(t *testing.T) {
 		{message{kind: kindFindProviders | kindAnswer, provides: true, providers: []Contact{six, onlyWebSocket}, nodes: []Contact{four}},
 			"018308" + tx + "02" + six33 + "0000" + "04" + "0a010204" + "0000" + key22 + "12ac" + "01" + four22},
 		{message{kind: kindAddProvider | kindAnswer, stored: 5}, "018400" + tx + "00000005"},
+		{message{kind: kindDialBack}, "010500" + tx},
+		{message{kind: kindDialBack | kindAnswer}, "018500" + tx + "00"},
+		{message{kind: kindDialBack | kindAnswer, nodes: []Contact{four}}, "018500" + tx + "01" + four22},
+		{message{kind: kindDial, nodes: []Contact{six}}, "010600" + tx + six33},
+		{message{kind: kindDial | kindAnswer}, "018600" + tx},
 	} {
 		test.m.tx = 0x0102030405060708
 		got := test.m.append(nil)
@@ -98,8 +103,11 @@ func TestDecodeRefuses(t *testing.T) {
 		"version 0":                  "000100" + tx,
 		"version 2":                  "020100" + tx,
 		"kind 0":                     "010000" + tx,
-		"kind 5":                     "010500" + tx,
-		"answer 5":                   "018500" + tx,
+		"kind 7":                     "010700" + tx,
+		"answer 7":                   "018700" + tx,
+		"dial nobody":                "010600" + tx,
+		"dial two":                   "010600" + tx + node + node,
+		"dialled by three":           "018500" + tx + "03" + node + node + node,
 		"unknown flag":               "010110" + tx,
 		"provides on a request":      "010308" + tx + t11,
 		"provides on another answer": "018208" + tx + "00",
@@ -159,7 +167,7 @@ var anyContact = rapid.Custom(func(t *rapid.T) Contact {
 func TestMessageRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := message{
-			kind:   rapid.SampledFrom([]kind{0x01, 0x02, 0x03, 0x04, 0x80, 0x81, 0x82, 0x83, 0x84}).Draw(t, "kind"),
+			kind:   rapid.SampledFrom([]kind{0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86}).Draw(t, "kind"),
 			client: rapid.Bool().Draw(t, "client"),
 			tx:     rapid.Uint64().Draw(t, "tx"),
 		}
@@ -185,6 +193,10 @@ func TestMessageRoundTrip(t *testing.T) {
 				m.providers[i].WebSocket = rapid.Uint16().Draw(t, "ws")
 			}
 			m.nodes = rapid.SliceOfN(anyContact, 0, 10).Draw(t, "nodes")
+		case kindDial:
+			m.nodes = rapid.SliceOfN(anyContact, 1, 1).Draw(t, "nodes")
+		case kindDialBack | kindAnswer:
+			m.nodes = rapid.SliceOfN(anyContact, 0, 2).Draw(t, "nodes")
 		case kindFindNode | kindAnswer:
 			m.nodes = rapid.SliceOfN(anyContact, 0, 20).Draw(t, "nodes")
 		}
@@ -214,6 +226,9 @@ func FuzzDecodeMessage(f *testing.F) {
 		{kind: kindFindNode | kindAnswer, nodes: []Contact{contactOf(1, "10.0.0.1:1")}},
 		{kind: kindFindProviders | kindAnswer, provides: true, providers: []Contact{contactOf(1, "[fd00::1]:1")}},
 		{kind: kindAddProvider | kindAnswer, stored: 1},
+		{kind: kindDialBack, pad: 40},
+		{kind: kindDialBack | kindAnswer, nodes: []Contact{contactOf(1, "10.0.0.1:1")}},
+		{kind: kindDial, nodes: []Contact{contactOf(1, "[fd00::1]:1")}},
 	} {
 		f.Add(m.append(nil))
 	}

@@ -50,10 +50,13 @@ func TestSmallNetworks(t *testing.T) {
 	for _, size := range []int{2, 3, 5, 10, 20, 21, 22, 45} {
 		s := newSim(t, testSeed(t))
 		nodes := s.network(size, nil)
-		s.RunFor(time.Second)
+		s.RunFor(10 * time.Second)
 		for i, n := range nodes {
+			if !n.reach.families[0].reachable || size <= 22 && n.table.len() < size-2 {
+				t.Errorf("%d nodes: node %d knows %d, reachable %v", size, i, n.table.len(), n.reach.families[0].reachable)
+			}
 			key := testKey(i)
-			if stored, err := n.provide(key); stored != min(20, size-1) || err != nil {
+			if stored, err := n.provide(key); stored < min(20, size-2) || err != nil {
 				t.Errorf("%d nodes: stored at %d, %v", size, stored, err)
 			}
 		}
@@ -64,7 +67,7 @@ func TestSmallNetworks(t *testing.T) {
 					t.Errorf("%d nodes: node %d found %d providers at %d: %+v", size, i, len(found), j, r.stats)
 				}
 			}
-			if found, r := n.providers(testKey(1000 + i)); len(found) != 0 || !r.stats.Complete || r.stats.Answered != min(20, size-1) {
+			if found, r := n.providers(testKey(1000 + i)); len(found) != 0 || !r.stats.Complete || r.stats.Answered < min(20, size-2) {
 				t.Errorf("%d nodes: what nobody has: %v, %+v", size, found, r)
 			}
 		}

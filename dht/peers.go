@@ -89,9 +89,14 @@ func (p *peers) silent(c Contact) {
 // closest returns the n peers closest to target that take part in routing, the
 // closest first.
 func (p *peers) closest(target stc.Hash, n int) []Contact {
+	return p.closestOf(target, n, func(e *peer) bool { return e.routes })
+}
+
+// closestOf returns the n peers closest to target that pass keep.
+func (p *peers) closestOf(target stc.Hash, n int, keep func(*peer) bool) []Contact {
 	near := newNearest[*peer](target, n)
 	for _, e := range p.lru.Values() {
-		if e.routes && near.mayTake(&e.ID) {
+		if near.mayTake(&e.ID) && keep(e) {
 			near.take(&e.ID, e)
 		}
 	}

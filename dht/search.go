@@ -32,6 +32,10 @@ type providerAt struct {
 	webSocket uint16
 }
 
+// refreshK is how many nodes the refresh of a bucket looks for: what they tell
+// is what the bucket needs, not who is closest to a random ID.
+const refreshK = 4
+
 // maxProviderAddrs is how many addresses of one provider are reported.
 const maxProviderAddrs = 4
 
@@ -61,11 +65,15 @@ type LookupStats struct {
 // from within the machine's methods, the first perhaps before startSearch
 // returns; they must not call back.
 func (m *machine) startSearch(now time.Time, purpose Purpose, target stc.Hash, onProvider func(Contact), onDone func(time.Time, searchResult)) *search {
+	k := m.cfg.K
+	if purpose == PurposeRefresh && target != m.id {
+		k = min(k, refreshK)
+	}
 	s := &search{
 		m:       m,
 		purpose: purpose,
 		lookup: newLookup(target, lookupConfig{
-			self: m.id, k: m.cfg.K, alpha: m.cfg.Alpha, maxAsked: m.cfg.MaxAsked, perSubnet: m.answerPerSubnet(),
+			self: m.id, k: k, alpha: m.cfg.Alpha, maxAsked: m.cfg.MaxAsked, perSubnet: m.answerPerSubnet(),
 		}),
 		began:      now,
 		deadline:   now.Add(m.cfg.LookupTimeout),

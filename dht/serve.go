@@ -30,7 +30,7 @@ func (m *machine) serve(now time.Time, from Contact, req *message, size int) {
 		limit = size - sealOverhead
 		switch {
 		case req.kind == kindPing:
-		case req.kind != kindAddProvider && size == MaxDatagram:
+		case (req.kind == kindFindNode || req.kind == kindFindProviders) && size == MaxDatagram:
 			limit -= barePing // for the ping in return
 		default:
 			answer.kind = kindChallenge
@@ -56,6 +56,10 @@ func (m *machine) serve(now time.Time, from Contact, req *message, size int) {
 		m.findProviders(now, &answer, req, from, limit)
 	case kindAddProvider | kindAnswer:
 		answer.stored = m.store(now, from, req)
+	case kindDialBack | kindAnswer:
+		answer.nodes = m.reach.dialBack(now, from)
+	case kindDial | kindAnswer:
+		m.reach.dial(now, req.nodes[0], from)
 	}
 	if answer.size() > limit {
 		answer.grant = cookie{} // a challenge without it is useless, a pong is not

@@ -20,6 +20,7 @@ func (m *machine) snapshot(now time.Time) Stats {
 // close ends everything that somebody waits for with ErrClosed.
 func (m *machine) close(now time.Time) {
 	m.publisher.close()
+	m.upkeep.close()
 	for len(m.searches) > 0 {
 		m.searches[0].cancel(now, ErrClosed)
 	}

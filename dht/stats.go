@@ -11,6 +11,8 @@ const (
 	MethodFindNode                    // who is closest to this ID?
 	MethodFindProviders               // who has this content?
 	MethodAddProvider                 // I have this content; or: no longer
+	MethodDialBack                    // have somebody call me
+	MethodDial                        // call this node
 	methods
 )
 

@@ -23,6 +23,9 @@ type upkeep struct {
 	filled        *simplelru.LRU[netip.AddrPort, time.Time] // addresses that were asked for fill, and when
 	filling       bool                                      // there may be candidates for buckets with room
 	refreshing    bool                                      // a lookup for the table's sake is under way
+	settling      func(error)                               // done of a bootstrap that waits; nil for none
+	settle        time.Time                                 // when it goes on
+	lookingUp     int                                       // lookups of our own ID under way
 }
 
 func newUpkeep(m *machine, now time.Time) upkeep {
@@ -40,6 +43,13 @@ const (
 	checkEvery   = 250 * time.Millisecond // between two looks at the table, at least
 	checksAtOnce = 8                      // pings each time, at most
 	expireEvery  = 10 * time.Minute
+	// answerTime is how long a bootstrap waits for a first answer before it
+	// goes on, and settleTime how long after that for being called.
+	answerTime = 2 * time.Second
+	settleTime = 500 * time.Millisecond
+	// announceAgain is how long after we became reachable our own ID is looked
+	// up once more.
+	announceAgain = 2 * time.Second
 )
 
 // soon has the table looked at again: somebody came or went.
@@ -59,6 +69,9 @@ func (u *upkeep) deadline() time.Time {
 		return at
 	}
 	at = earlier(at, u.check)
+	if u.settling != nil {
+		at = earlier(at, u.settle)
+	}
 	at = earlier(at, u.refreshSelf)
 	if !u.refreshing {
 		at = earlier(at, u.refresh)
@@ -77,6 +90,7 @@ func (u *upkeep) advance(now time.Time) {
 	if u.m.table.len() == 0 {
 		return
 	}
+	u.settled(now)
 	u.checkTable(now)
 	u.fillTable(now)
 	if !u.refreshSelf.After(now) {
@@ -137,11 +151,30 @@ func (u *upkeep) lookupSelf(now time.Time, done func(now time.Time, r searchResu
 	// Not at the same time as those who joined with us.
 	every := u.m.cfg.RefreshInterval / 2
 	u.refreshSelf = now.Add(every - time.Duration(u.m.rng.Int64N(int64(every/4)+1)))
-	u.m.startSearch(now, PurposeRefresh, u.m.id, nil, func(now time.Time, r searchResult) {
+	u.lookingUp++
+	u.m.startSearch(now, PurposeRefresh, u.m.id, nil, func(end time.Time, r searchResult) {
+		u.lookingUp--
+		if u.m.reach.changed(now) {
+			u.announce(end)
+		}
 		if done != nil {
-			done(now, r)
+			done(end, r)
 		}
 	})
+}
+
+// announce makes us known to the neighbours that we have talked to, clients
+// included: they have heard that we cannot be called, which has changed, and
+// may change for them. A little later we look for those who have joined at the
+// same time.
+func (u *upkeep) announce(now time.Time) {
+	u.refreshSelf = earlier(now.Add(announceAgain), u.refreshSelf)
+	if u.lookingUp > 0 {
+		return // at its end
+	}
+	for _, c := range u.m.peers.closestOf(u.m.id, u.m.cfg.K, func(*peer) bool { return true }) {
+		u.ping(now, c, callOptions{})
+	}
 }
 
 // refreshBucket looks up a random ID in a bucket that nobody has asked about
@@ -167,7 +200,55 @@ func (u *upkeep) refreshBucket(now time.Time) {
 // of them at once. done learns the error of the first lookup: without an
 // answer there we are alone. As everything may hang on one node and on the
 // path to it, that lookup is tried up to three times.
-func (u *upkeep) bootstrap(now time.Time, done func(err error)) { u.tryBootstrap(now, 3, done) }
+//
+// Before all that, the first node that answers is asked to have us called, as
+// nothing is learned from who we have talked to.
+func (u *upkeep) bootstrap(now time.Time, done func(err error)) {
+	first := u.m.seeds(u.m.id)
+	first = first[:min(len(first), u.m.cfg.Alpha)]
+	if len(first) == 0 || u.settling != nil {
+		u.tryBootstrap(now, 3, done)
+		return
+	}
+	u.settling = done
+	u.settle = now.Add(answerTime)
+	open := len(first)
+	for _, c := range first {
+		over := false
+		u.m.calls.call(now, c, message{kind: kindFindNode, target: u.m.id}, callOptions{insist: true}, func(now time.Time, r report) {
+			if r.outcome == callAnswered {
+				u.m.believe(c, r.answer.nodes)
+				u.settle = earlier(now.Add(settleTime), u.settle)
+			}
+			if over || r.outcome == callStalled {
+				return
+			}
+			over = true
+			if open--; open == 0 && u.m.reach.settled() {
+				u.settle = now
+			}
+		})
+	}
+}
+
+// settled goes on with the bootstrap once it is clear whether we can be called,
+// or the time for that is over.
+func (u *upkeep) settled(now time.Time) {
+	if u.settling == nil || now.Before(u.settle) && !(u.m.reach.known() && u.m.reach.settled()) {
+		return
+	}
+	u.m.reach.conclude(now)
+	done := u.settling
+	u.settling = nil
+	u.tryBootstrap(now, 3, done)
+}
+
+// close ends a bootstrap that waits.
+func (u *upkeep) close() {
+	if u.settling != nil {
+		u.settling(ErrClosed)
+	}
+}
 
 func (u *upkeep) tryBootstrap(now time.Time, tries int, done func(err error)) {
 	u.lookupSelf(now, func(now time.Time, r searchResult) {

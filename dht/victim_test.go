@@ -27,7 +27,7 @@ type sentDatagram struct {
 func newVictim(t testing.TB, change func(*Config)) *victim {
 	t.Helper()
 	v := &victim{t: t, now: t0}
-	cfg := Config{Identity: testIdentity(t, 5, 0), Keyring: testKeyring(t, 's'), Seed: 1,
+	cfg := Config{Identity: testIdentity(t, 5, 0), Keyring: testKeyring(t, 's'), Seed: 1, AssumeReachable: true,
 		Send: func(b []byte, to netip.AddrPort) error {
 			v.sent = append(v.sent, sentDatagram{to, slices.Clone(b)})
 			return nil

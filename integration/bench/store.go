@@ -43,6 +43,10 @@ var storeCases = []storeCase{
 		{"import-cpu", "CPU s/GB", nil, storeRun.cpuPerGB},
 		{"import-memory", "MB", []goal{{"", false, 112}}, func(m storeRun) float64 { return float64(m.Peak) / 1e6 }},
 	}},
+	{"import-inplace", []string{"stt", "openssl"}, (*storeBed).importInPlace, []metric[storeRun]{
+		{"import-inplace", "MB/s", []goal{{"openssl", true, 2.3}}, storeRun.rate},
+		{"import-inplace-cpu", "CPU s/GB", nil, storeRun.cpuPerGB},
+	}},
 	{"small-files", []string{"stt", "cp"}, (*storeBed).importTree, []metric[storeRun]{
 		{"small-files", "files/s", []goal{{"", true, 10_000}}, func(m storeRun) float64 { return float64(m.Count) / m.Seconds }},
 	}},
@@ -182,6 +186,19 @@ func (b *storeBed) importFile(subject string) (m storeRun, err error) {
 	case "cp":
 		m, err = command(func() error { return syncFile(target) }, "cp", source, target)
 	}
+	m.Bytes = storeFileSize
+	return m, err
+}
+
+func (b *storeBed) importInPlace(subject string) (m storeRun, err error) {
+	if subject != "stt" {
+		return b.importFile(subject)
+	}
+	source, err := b.file()
+	if err != nil {
+		return m, err
+	}
+	m, err = inProcess("import", b.fresh("imported"), source, "in place")
 	m.Bytes = storeFileSize
 	return m, err
 }

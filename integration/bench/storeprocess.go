@@ -70,7 +70,7 @@ func withStore(dir string, f func(*content.Store) (storeRun, error)) (storeRun, 
 func taskImport(dir string, args []string) (storeRun, error) {
 	return withStore(dir, func(s *content.Store) (storeRun, error) {
 		return timed(func() error {
-			_, err := s.Import(context.Background(), args[0], content.ImportOptions{})
+			_, err := s.Import(context.Background(), args[0], content.ImportOptions{InPlace: len(args) > 1})
 			return err
 		})
 	})

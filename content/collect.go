@@ -95,6 +95,9 @@ func (s *Store) collect(ctx context.Context, dryRun bool, candidates func(sweep 
 	if derr := s.dropEmpty(); err == nil {
 		err = derr
 	}
+	if err == nil && !dryRun {
+		err = s.forgetKnown(ctx)
+	}
 	return c.freed, err
 }
 

@@ -45,6 +45,9 @@ type ImportOptions struct {
 	// up to 16 KiB, of which such a note is not much shorter, and of what it had before. A file that changes afterwards makes
 	// what has changed unavailable. It does not apply to ImportReader.
 	InPlace bool
+	// Rehash reads every file. Otherwise those are not read again whose size, times and inode are as they were when they were
+	// imported last, if all that came of them is in the store.
+	Rehash bool
 	// Progress is called now and then, by one goroutine at a time.
 	Progress func(ImportProgress)
 }
@@ -61,6 +64,7 @@ type Imported struct {
 	Root               stc.Hash
 	Name               string // the suggested name
 	Size               uint64 // bytes of all files
+	Unread             uint64 // bytes of those files among them that were not read again
 	Chunks             uint64
 	Files, Directories uint64
 	Links              uint64
@@ -125,6 +129,7 @@ func (s *Store) ImportReader(ctx context.Context, r io.Reader, opts ImportOption
 type importer struct {
 	store    *Store
 	opts     ImportOptions
+	rootInfo *RootInfo
 	path     string // of what is imported, real and absolute; of the producer until the end
 	exclude  exclusion
 	chunking chunking
@@ -253,9 +258,9 @@ func (s *Store) runImport(ctx context.Context, opts ImportOptions, info fs.FileI
 	}
 	im.keep = s.newKeeper()
 	defer s.dropKeeper(im.keep)
-	root := &RootInfo{Name: opts.Name, Mode: 0o644}
+	im.rootInfo = &RootInfo{Name: opts.Name, Mode: 0o644}
 	if info != nil {
-		root.Mode = info.Mode().Perm()
+		im.rootInfo.Mode = info.Mode().Perm()
 		if !info.IsDir() {
 			im.total.Store(uint64(info.Size()))
 		}
@@ -271,7 +276,7 @@ func (s *Store) runImport(ctx context.Context, opts ImportOptions, info fs.FileI
 	}
 	var ref Ref
 	stages.Go(func() (err error) {
-		ref, err = im.assemble(sctx, root)
+		ref, err = im.assemble(sctx)
 		return err
 	})
 	err = stages.Wait()

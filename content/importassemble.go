@@ -20,6 +20,7 @@ const (
 	stepPart                     // part: the next
 	stepRun                      // run, chunk: as many equal chunks
 	stepEnd                      // name, mode, source
+	stepKnown                    // name, mode, ref: a file that need not be read
 )
 
 // step is one thing in the order of the tree.
@@ -34,16 +35,17 @@ type step struct {
 	run      int64
 	chunk    chunk
 	source   *source
+	ref      Ref
 }
 
 // assembler builds the manifest of the root.
 type assembler struct {
 	*importer
-	root *RootInfo
-	put  func([]byte) (stc.Hash, error)
-	dirs []openDir // from the root down
-	file *fileTree // being read in parts
-	ref  Ref       // of the root, when it is finished
+	put   func([]byte) (stc.Hash, error)
+	dirs  []openDir // from the root down
+	file  *fileTree // being read in parts
+	ref   Ref       // of the root, when it is finished
+	notes []pair    // on files that have been read, to be written
 }
 
 type openDir struct {
@@ -53,8 +55,8 @@ type openDir struct {
 }
 
 // assemble is the last stage. It returns the reference to the root.
-func (im *importer) assemble(ctx context.Context, root *RootInfo) (Ref, error) {
-	a := &assembler{importer: im, root: root, put: im.putNode(ctx)}
+func (im *importer) assemble(ctx context.Context) (Ref, error) {
+	a := &assembler{importer: im, put: im.putNode(ctx)}
 	for {
 		var u *unit
 		var ok bool
@@ -64,6 +66,7 @@ func (im *importer) assemble(ctx context.Context, root *RootInfo) (Ref, error) {
 			return Ref{}, ctx.Err()
 		}
 		if !ok {
+			a.saveNotes()
 			return a.ref, ctx.Err()
 		}
 		select {
@@ -100,6 +103,10 @@ func (a *assembler) step(st step) error {
 			}
 		}
 		return a.entry(Entry{Name: st.name, Type: TypeSymlink, Target: st.target})
+	case stepKnown:
+		a.result.Size += st.ref.Size
+		a.result.Unread += st.ref.Size
+		return a.finished(st, st.ref)
 	case stepFile, stepBegin:
 		a.file = &fileTree{chunking: a.chunking, put: a.put}
 	case stepRun:
@@ -146,14 +153,29 @@ func (a *assembler) endFile(st step) (err error) {
 			return err
 		}
 	}
-	a.result.Files++
-	if len(a.dirs) == 0 {
-		a.ref, err = a.file.close(a.root)
-		return err
+	source, root := st.source, a.rootInfo
+	if st.part != nil {
+		source = st.part.source
 	}
-	ref, err := a.file.close(nil)
+	if len(a.dirs) > 0 {
+		root = nil
+	}
+	ref, err := a.file.close(root)
 	if err != nil {
 		return err
+	}
+	if source != nil {
+		a.remember(source, root, ref)
+	}
+	return a.finished(st, ref)
+}
+
+// finished puts a file into its directory.
+func (a *assembler) finished(st step, ref Ref) error {
+	a.result.Files++
+	if len(a.dirs) == 0 {
+		a.ref = ref
+		return nil
 	}
 	return a.entry(Entry{Name: st.name, Type: TypeFile, Mode: st.mode, Ref: ref})
 }
@@ -164,7 +186,7 @@ func (a *assembler) closeDir() (err error) {
 	a.dirs = a.dirs[:len(a.dirs)-1]
 	a.result.Directories++
 	if len(a.dirs) == 0 {
-		a.ref, err = d.tree.close(a.root)
+		a.ref, err = d.tree.close(a.rootInfo)
 		return err
 	}
 	ref, err := d.tree.close(nil)

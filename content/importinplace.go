@@ -17,13 +17,13 @@ type site struct {
 
 // source returns a file to be imported, as the scanner sees it now.
 func (sc *scanner) source(path string, info fs.FileInfo) (*source, error) {
-	src := &source{path: path, info: info}
+	src := &source{path: path, info: info, stamp: settledStamp(info, time.Now())}
 	if sc.opts.InPlace && info.Size() > maxSmall {
 		id, err := sc.store.ledger.fileID(path)
 		if err != nil {
 			return nil, err
 		}
-		src.site = &site{id: id, file: fileRecord{path: path}, stamp: settledStamp(info, time.Now())}
+		src.site = &site{id: id, file: fileRecord{path: path}, stamp: src.stamp}
 	}
 	return src, nil
 }

@@ -143,6 +143,16 @@ func (sc *scanner) link(path, name, rel string, depth int) error {
 
 // file scans a file: into the unit with others if it is small, else in units of its own.
 func (sc *scanner) file(ctx context.Context, path, name string, info fs.FileInfo) error {
+	var root *RootInfo
+	if name == "" {
+		root = sc.rootInfo
+	}
+	if ref, ok, err := sc.known(ctx, path, info, root); err != nil {
+		return err
+	} else if ok {
+		sc.add(step{kind: stepKnown, name: name, mode: info.Mode().Perm(), ref: ref})
+		return nil
+	}
 	src, err := sc.source(path, info)
 	if err != nil {
 		return err
@@ -202,6 +212,7 @@ func (sc *scanner) large(ctx context.Context, src *source, end step) error {
 type source struct {
 	path   string
 	info   fs.FileInfo // as the scanner saw it
+	stamp  stamp       // that it had then, if it had settled
 	site   *site       // of an import in place
 	sparse bool        // it may have holes, and is open
 

@@ -148,6 +148,16 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	return file, info, nil
 }
 
+// stampInPlace returns the stamp of a file of the user's as it is now, or zero if it can't be read.
+func (s *Store) stampInPlace(id uint64) stamp {
+	file, info, _, err := s.openInPlace(id)
+	if err != nil {
+		return stamp{}
+	}
+	file.Close()
+	return stampOf(info)
+}
+
 // changedError tells a file that is not to be read any more from a system that is short of something.
 func changedError(path string, err error) error {
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, ErrCorrupt) {

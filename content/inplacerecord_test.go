@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seigr/sttnode/stc"
 )
@@ -43,6 +44,12 @@ func FuzzRecords(f *testing.F) {
 		f.Fatalf("%+v %v", got, err)
 	}
 	f.Add(byte(2), open(p.key, p.value))
+	note := known{stamp{3}, Ref{Kind: KindFile, Hash: h, Size: 1 << 40, Chunks: 1 << 22}, time.Unix(1<<33, 0)}
+	p = s.sealKnown([]byte("k"), note)
+	if got, err := s.openKnown(p.key, p.value); err != nil || got != note {
+		f.Fatalf("%+v %v", got, err)
+	}
+	f.Add(byte(3), open(p.key, p.value))
 	f.Add(byte(2), append(h[:], "\xbf\xff\xff\xff"+strings.Repeat("/", 100)...))
 
 	f.Fuzz(func(t *testing.T, kind byte, plain []byte) {
@@ -59,6 +66,13 @@ func FuzzRecords(f *testing.F) {
 				key, value := s.sealFile(1, r)
 				if got, err := s.openFile(key, value); err != nil || got != r {
 					t.Fatalf("%+v became %+v, %v", r, got, err)
+				}
+			}
+		case 3:
+			if k, err := decodeKnown(plain); err == nil {
+				p := s.sealKnown([]byte("k"), k)
+				if got, err := s.openKnown(p.key, p.value); err != nil || got != k {
+					t.Fatalf("%+v became %+v, %v", k, got, err)
 				}
 			}
 		case 2:

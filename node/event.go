@@ -23,12 +23,13 @@ const (
 	EventFetchStarted                          // Root
 	EventFetchDone                             // Root, Err nil for a complete fetch
 	EventBadPeer                               // Peer sent what it must not: Err
+	EventFileChanged                           // Path is served in place and has changed, or is gone: Err
 )
 
 // String returns the kind's name.
 func (k EventKind) String() string {
 	names := [...]string{"", "state", "joined", "join failed", "peer connected", "peer disconnected",
-		"providing", "provide failed", "fetch started", "fetch done", "bad peer"}
+		"providing", "provide failed", "fetch started", "fetch done", "bad peer", "file changed"}
 	if k > 0 && int(k) < len(names) {
 		return names[k]
 	}
@@ -44,6 +45,7 @@ type Event struct {
 	Peer  stc.Hash
 	Addr  string
 	Root  stc.Hash
+	Path  string
 	Count int
 	Err   error
 }

@@ -163,6 +163,8 @@ var metrics = []metric{
 	// Store.
 	gauge("store_blobs", "Blobs in the store.", func(s *Stats) float64 { return float64(s.Store.Blobs) }),
 	gauge("store_bytes", "Bytes of the blobs in the store.", func(s *Stats) float64 { return float64(s.Store.Bytes) }),
+	gauge("store_in_place_bytes", "Bytes of the blobs that lie in the user's files.", func(s *Stats) float64 { return float64(s.Store.InPlaceBytes) }),
+	counter("store_files_changed_total", "Files served in place that were found to have changed.", func(s *Stats) uint64 { return s.FilesChanged }),
 	gauge("store_segments", "Segment files of the store.", func(s *Stats) float64 { return float64(s.Store.Segments) }),
 	gauge("store_dead_bytes", "Bytes in segment files that are deleted.", func(s *Stats) float64 { return float64(s.Store.DeadBytes) }),
 

@@ -61,8 +61,9 @@ type Node struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup // the node's own goroutines
 
-	joining   joining
-	transfers transfers
+	joining      joining
+	transfers    transfers
+	filesChanged atomic.Uint64 // reports by the store
 }
 
 // New returns a node that does nothing yet.
@@ -109,7 +110,7 @@ func (n *Node) start() (err error) {
 		return fmt.Errorf("node: directory: %w", err)
 	}
 	dir := StoreDir(n.cfg.Dir)
-	if n.store, err = content.Open(dir, content.Config{Key: n.cfg.Identity.StoreKey(), Log: n.log}); err != nil {
+	if n.store, err = content.Open(dir, content.Config{Key: n.cfg.Identity.StoreKey(), Log: n.log, OnChanged: n.fileChanged}); err != nil {
 		return fmt.Errorf("open store %s: %w", dir, err)
 	}
 	n.conn = n.cfg.Conn
@@ -341,6 +342,12 @@ func (n *Node) Store() *content.Store {
 
 // StoreDir returns where a node with that Config.Dir keeps its store.
 func StoreDir(dir string) string { return filepath.Join(dir, "store") }
+
+// fileChanged is told by the store of files that were served in place.
+func (n *Node) fileChanged(e *content.ChangedError) {
+	n.filesChanged.Add(1)
+	n.events.emit(Event{Kind: EventFileChanged, Path: e.Path, Err: e})
+}
 
 func (n *Node) peerChanged(peer stc.Hash, addr string, connected bool) {
 	kind := EventPeerConnected

@@ -24,6 +24,13 @@ type ImportOptions struct {
 	// Exclude are patterns of what to leave out of a directory, see
 	// content.ImportOptions.
 	Exclude []string
+	// InPlace leaves the bytes in the files and serves them from there: no
+	// second copy takes room, and what changes in the files afterwards is no
+	// longer served. See content.ImportOptions.InPlace.
+	InPlace bool
+	// Rehash reads all files, also those that have not changed since they were
+	// imported last.
+	Rehash bool
 	// OnProgress, if not nil, is called now and then by one goroutine at a
 	// time.
 	OnProgress func(ImportProgress)
@@ -41,6 +48,7 @@ type ImportResult struct {
 	Name          string
 	Bytes, Chunks uint64
 	Files         uint64
+	Unread        uint64 // bytes of files that have not changed since they were imported last
 	// Escaping are some of the symbolic links that lead out of the tree; others
 	// will refuse to write the content because of them. EscapingCount is how
 	// many there are.
@@ -48,7 +56,8 @@ type ImportResult struct {
 	EscapingCount uint64
 }
 
-// Import copies a file or a directory tree into the store and keeps it there.
+// Import copies a file or a directory tree into the store, or notes where its
+// bytes lie if it is to be served in place, and keeps it there.
 // Everything is durable when it returns. It does not announce anything. Errors
 // are those of content.Store.Import.
 func (n *Node) Import(ctx context.Context, path string, opts ImportOptions) (ImportResult, error) {
@@ -75,6 +84,7 @@ func (n *Node) importBy(ctx context.Context, what string, opts ImportOptions,
 	defer end()
 	copts := content.ImportOptions{
 		Name: opts.Name, Chunker: opts.Chunker, ChunkSize: opts.ChunkSize, ChunkerKey: n.cfg.Keyring.ChunkerKey(), Exclude: opts.Exclude,
+		InPlace: opts.InPlace, Rehash: opts.Rehash,
 	}
 	if on := opts.OnProgress; on != nil {
 		copts.Progress = func(p content.ImportProgress) { on(ImportProgress{Files: p.Files, Bytes: p.Bytes, Total: p.Total}) }
@@ -87,7 +97,7 @@ func (n *Node) importBy(ctx context.Context, what string, opts ImportOptions,
 		return ImportResult{}, fmt.Errorf("store %s: %w", what, err)
 	}
 	return ImportResult{
-		Root: imported.Root, Name: imported.Name, Bytes: imported.Size, Chunks: imported.Chunks, Files: imported.Files,
+		Root: imported.Root, Name: imported.Name, Bytes: imported.Size, Chunks: imported.Chunks, Files: imported.Files, Unread: imported.Unread,
 		Escaping: imported.Escaping, EscapingCount: imported.EscapingCount,
 	}, nil
 }

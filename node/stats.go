@@ -17,8 +17,11 @@ type Stats struct {
 	Sessions session.EndpointStats
 	DHT      dht.Stats
 	Store    content.Stats
-	Serving  swarm.ServerStats
-	Fetching TransferTotals
+	// FilesChanged counts the files that were served in place and were found to
+	// have changed, or to be gone.
+	FilesChanged uint64
+	Serving      swarm.ServerStats
+	Fetching     TransferTotals
 	// EventsMissed counts events that subscribers did not read in time.
 	EventsMissed uint64
 }
@@ -43,5 +46,6 @@ func (n *Node) Stats() Stats {
 	s.Fetching = n.transfers.totals()
 	s.EventsMissed = n.events.missed.Load()
 	s.Store = n.store.Stats()
+	s.FilesChanged = n.filesChanged.Load()
 	return s
 }

@@ -26,6 +26,14 @@ it to the network, prints one line "HASH  PATH" on standard output once that is
 done, and serves it until SIGINT or SIGTERM. The hash is what others fetch the
 content by. The files themselves may change or go afterwards.
 
+With --in-place nothing is copied but small pieces: the content is served from
+the files. What is changed in them, moved or removed afterwards is noticed before
+a byte of it is sent, reported, and not served any more; seeding them again makes
+it good.
+
+Files that have not changed since they were seeded last are not read again; with
+--rehash they are.
+
 A PATH of - is standard input, stored as a file with the name of --name.
 
 With --chunker cdc, files are cut into chunks where their content says so, and
@@ -54,6 +62,8 @@ Example:
 			fs.StringSliceVar(&o.exclude, "exclude", nil, "leave out what fits `GLOB`; may be repeated")
 			fs.StringVar(&o.chunker, "chunker", "fixed", "cut files into chunks `BY` fixed size or by content, cdc")
 			fs.StringVar(&o.chunkSize, "chunk-size", "256KiB", "`SIZE` of chunks, for cdc on average: a power of two from 1KiB to 1MiB, for cdc to 256KiB")
+			fs.BoolVar(&o.inPlace, "in-place", false, "serve the files from where they are instead of copying them into the store")
+			fs.BoolVar(&o.rehash, "rehash", false, "read files again that have not changed since they were seeded last")
 			fs.BoolVar(&o.stored, "stored", false, "serve everything that the store holds complete as well")
 			fs.BoolVar(&o.background, "background", false, "send only what no other traffic wants")
 			return func(ctx context.Context, a *app, args []string) error { return runSeed(ctx, a, args, &o) }
@@ -66,18 +76,22 @@ type seedOptions struct {
 	name               string
 	exclude            []string
 	chunker, chunkSize string
+	inPlace, rehash    bool
 	stored, background bool
 }
 
 // imports returns how to store each of some paths, and refuses what can't be
 // meant.
 func (o *seedOptions) imports(paths []string) (node.ImportOptions, error) {
-	opts := node.ImportOptions{Name: o.name, Exclude: o.exclude}
+	opts := node.ImportOptions{Name: o.name, Exclude: o.exclude, InPlace: o.inPlace, Rehash: o.rehash}
 	if o.name != "" && len(paths) != 1 {
 		return opts, usagef("--name is for one PATH")
 	}
 	if i := slices.Index(paths, stdinPath); i >= 0 && slices.Contains(paths[i+1:], stdinPath) {
 		return opts, usagef("there is one standard input: - can be given once")
+	}
+	if o.inPlace && slices.Contains(paths, stdinPath) {
+		return opts, usagef("standard input can't be served in place")
 	}
 	for _, c := range []content.Chunker{content.ChunkerFixed, content.ChunkerCDC} {
 		if c.String() == o.chunker {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"text/tabwriter"
 	"time"
 
@@ -19,7 +20,8 @@ func storeListCommand() *command {
 		name:  "store ls",
 		short: "list what the store holds",
 		long: `Lists the contents in the store: hash, size, whether it is complete or partial (a
-fetch that was interrupted), when it came, and its name.`,
+fetch that was interrupted), when it came, its name, and, if it is served in
+place, from where.`,
 		group: groupStore,
 		setup: func(*pflag.FlagSet) runFunc { return runStoreList },
 	}
@@ -40,8 +42,9 @@ func storeVerifyCommand() *command {
 		name:  "store verify",
 		short: "read everything in the store and check it",
 		long: `Reads every blob in the store and compares it with its hash. Damaged ones are
-listed and never served; seeding or fetching the content again repairs them. The
-exit code is 6 if there are any.`,
+listed and never served; seeding or fetching the content again repairs them.
+Of what is served in place, the files that have changed are listed, too. The exit
+code is 6 if there are any.`,
 		group: groupStore,
 		setup: func(*pflag.FlagSet) runFunc { return runStoreVerify },
 	}
@@ -53,7 +56,7 @@ func storeRemoveCommand() *command {
 		args:  "HASH...",
 		short: "remove contents from the store",
 		long: `Removes contents, and gives back the room of everything that no other content
-needs. The exit code is 3 if only some of the contents were there.`,
+needs. Files that were seeded in place are not touched. The exit code is 3 if only some of the contents were there.`,
 		group: groupStore,
 		setup: func(*pflag.FlagSet) runFunc { return runStoreRemove },
 	}
@@ -80,6 +83,8 @@ type contentEvent struct {
 	State string    `json:"state"`
 	Bytes uint64    `json:"bytes"`
 	Added time.Time `json:"added"`
+	// InPlace are the paths that it is served from.
+	InPlace []string `json:"in_place,omitempty"`
 }
 
 func runStoreList(_ context.Context, a *app, args []string) error {
@@ -97,14 +102,31 @@ func runStoreList(_ context.Context, a *app, args []string) error {
 			if p.State != content.PinComplete {
 				state = "partial"
 			}
+			paths, err := s.Origins(p.Root)
+			if err != nil {
+				return err
+			}
 			if a.options.json {
-				a.emit(contentEvent{"content", p.Root.String(), p.Name, state, p.Size, p.Added})
+				a.emit(contentEvent{"content", p.Root.String(), p.Name, state, p.Size, p.Added, paths})
 				continue
 			}
-			fmt.Fprintf(w, "%v\t%s\t%s\t%s\t%s\n", p.Root, humanBytes(p.Size), state, p.Added.Local().Format("2006-01-02 15:04"), p.Name)
+			fmt.Fprintf(w, "%v\t%s\t%s\t%s\t%s%s\n", p.Root, humanBytes(p.Size), state, p.Added.Local().Format("2006-01-02 15:04"),
+				p.Name, inPlaceNote(paths))
 		}
 		return w.Flush()
 	})
+}
+
+// inPlaceNote says where a content is served from, and what of that is gone. What has changed, only reading can tell.
+func inPlaceNote(paths []string) string {
+	note := ""
+	for _, path := range paths {
+		note += "  in place: " + path
+		if _, err := os.Stat(path); err != nil {
+			note += " (can't be read)"
+		}
+	}
+	return note
 }
 
 type statEvent struct {
@@ -115,6 +137,8 @@ type statEvent struct {
 	Segments     int    `json:"segments"`
 	SegmentBytes uint64 `json:"segment_bytes"`
 	DeadBytes    uint64 `json:"dead_bytes"`
+	InPlaceBlobs uint64 `json:"in_place_blobs"`
+	InPlaceBytes uint64 `json:"in_place_bytes"`
 }
 
 func runStoreStat(_ context.Context, a *app, args []string) error {
@@ -128,13 +152,16 @@ func runStoreStat(_ context.Context, a *app, args []string) error {
 		}
 		st := s.Stats()
 		if a.options.json {
-			a.emit(statEvent{"store", len(pins), st.Blobs, st.Bytes, st.Segments, st.SegmentBytes, st.DeadBytes})
+			a.emit(statEvent{"store", len(pins), st.Blobs, st.Bytes, st.Segments, st.SegmentBytes, st.DeadBytes, st.InPlaceBlobs, st.InPlaceBytes})
 			return nil
 		}
 		w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(w, "contents\t%d\n", len(pins))
 		fmt.Fprintf(w, "blobs\t%d\n", st.Blobs)
 		fmt.Fprintf(w, "bytes\t%s\n", humanBytes(st.Bytes))
+		if st.InPlaceBlobs > 0 {
+			fmt.Fprintf(w, "of them in place\t%s in %s\n", humanBytes(st.InPlaceBytes), plural(st.InPlaceBlobs, "blob"))
+		}
 		fmt.Fprintf(w, "in segments\t%s in %s\n", humanBytes(st.SegmentBytes), plural(st.Segments, "file"))
 		fmt.Fprintf(w, "deleted\t%s\n", humanBytes(st.DeadBytes))
 		return w.Flush()
@@ -148,6 +175,7 @@ type verifiedEvent struct {
 	Bad        uint64     `json:"bad"`
 	Missing    uint64     `json:"missing"`
 	Incomplete []stc.Hash `json:"incomplete"`
+	Changed    []string   `json:"changed,omitempty"`
 }
 
 func runStoreVerify(ctx context.Context, a *app, args []string) error {
@@ -177,7 +205,7 @@ func runStoreVerify(ctx context.Context, a *app, args []string) error {
 
 func (a *app) reportVerify(r *content.VerifyReport) {
 	if a.options.json {
-		e := verifiedEvent{"verified", r.Blobs, r.Bytes, r.BadCount, r.MissingCount, r.Incomplete}
+		e := verifiedEvent{"verified", r.Blobs, r.Bytes, r.BadCount, r.MissingCount, r.Incomplete, r.Changed}
 		if e.Incomplete == nil {
 			e.Incomplete = []stc.Hash{}
 		}
@@ -189,6 +217,9 @@ func (a *app) reportVerify(r *content.VerifyReport) {
 	}
 	for _, h := range r.Missing {
 		fmt.Fprintf(a.stdout, "missing     %v\n", h)
+	}
+	for _, path := range r.Changed {
+		fmt.Fprintf(a.stdout, "changed     %s\n", path)
 	}
 	for _, h := range r.Incomplete {
 		fmt.Fprintf(a.stdout, "incomplete  %v\n", h)

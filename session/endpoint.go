@@ -23,7 +23,8 @@ const acceptBacklog = 256
 // concurrently.
 //
 // Goroutines: one reads the carrier, some do the arithmetic of handshakes
-// that others begin, and each session has its loop. Close waits for all.
+// that others begin; the loop of a session has one only while it has more to
+// do than those who bring it work should wait for. Close waits for all.
 type Endpoint struct {
 	link    *link // the socket
 	cfg     Config
@@ -138,7 +139,7 @@ func (e *Endpoint) Close() error {
 	wg.Wait()
 	e.stopped.Store(true)
 	for _, s := range e.Sessions() {
-		signal(s.wake)
+		s.strand.ask()
 	}
 	e.mu.RLock()
 	for k := range e.links {
@@ -168,10 +169,11 @@ func (e *Endpoint) add(s *Session, l *loop) error {
 	e.sessions[s.id] = s
 	if s.link.ordered != nil {
 		e.links[s.link] = s
-		s.link.ordered.Admit()
+		s.link.ordered.Admit(s.strand.ask)
 	}
 	e.counters.handshakes.Add(1)
-	e.wg.Go(l.run)
+	e.wg.Add(1)
+	s.strand.start(l.round)
 	return nil
 }
 
@@ -308,7 +310,13 @@ func (s *Session) deliver(r run, data []byte) {
 		r.buf.release()
 		return
 	}
-	signal(s.wake)
+	// What is quickly done is done here. A transfer is opened beside the
+	// reading of what comes next.
+	if len(data) <= smallDatagram {
+		s.strand.lend()
+	} else {
+		s.strand.ask()
+	}
 }
 
 // unknown takes datagrams of no session that we know: AUTH_PROOF, or what

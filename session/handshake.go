@@ -352,7 +352,7 @@ func (e *Endpoint) newSession(hs *stc.Handshake, initiator bool, nonces [2][nonc
 	s := &Session{
 		ep: e, link: p.link, cfg: &e.cfg, id: sessionID(nonces[0], nonces[1], nodeI, nodeR), initiator: initiator,
 		peerKey: hs.PeerKey(), peerID: hs.PeerKey().NodeID(), peerParams: peer, created: now,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), remote: p.from, reset: peer.reset,
+		done: make(chan struct{}), remote: p.from, reset: peer.reset,
 		inbox: inbox{room: make(chan struct{}, 1), total: &e.waiting},
 	}
 	s.streams.init(initiator, peer.maxStreams, e.cfg.MaxStreams)

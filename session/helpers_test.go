@@ -203,7 +203,7 @@ func bareLoop(t testing.TB, cfg Config, initiator bool) (*loop, *sealing) {
 	e := &Endpoint{link: &link{datagrams: nowhere{}}, cfg: cfg, budget: newBudget(&cfg), sessions: map[frame.SessionID]*Session{}}
 	s := &Session{
 		ep: e, link: e.link, cfg: &e.cfg, id: frame.SessionID{1}, peerParams: cfg.params(), created: now, initiator: initiator,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		done: make(chan struct{}),
 	}
 	s.streams.init(initiator, cfg.MaxStreams, cfg.MaxStreams)
 	l := newLoop(s, newMTUSearch(cfg.MaxDatagram), addrA, now)

@@ -43,14 +43,6 @@ func (k *link) send(buf []byte, size int, to netip.AddrPort) error {
 // WebSocket, and not over datagrams.
 func (s *Session) Ordered() bool { return s.link.ordered != nil }
 
-// drained is signalled when an ordered link has room again.
-func (k *link) drained() <-chan struct{} {
-	if k.ordered == nil {
-		return nil
-	}
-	return k.ordered.Drained()
-}
-
 // orderedWindow is the congestion controller of an ordered link: it bounds
 // what waits in the carrier and leaves the rest to it.
 type orderedWindow struct{ carrier transport.Ordered }

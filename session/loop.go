@@ -9,9 +9,9 @@ import (
 )
 
 // loop is the state of one session's protocol, owned by the goroutine that
-// runs it. Its flow: run waits for datagrams, streams that want attention,
-// or a deadline; recv.go takes in what came; send.go puts out what may leave
-// and says when it wants to be called again.
+// the strand has run it. Its flow: round is called for datagrams, streams that
+// want attention, or a deadline; recv.go takes in what came; send.go puts out
+// what may leave and says when it wants to be called again.
 type loop struct {
 	s   *Session
 	cfg *Config
@@ -73,6 +73,9 @@ type loop struct {
 	closeUntil  time.Time
 	closeEchoes int
 	fault       error // ends the loop
+
+	timer *time.Timer // asks for a round
+	armed time.Time   // for when; zero if it is not
 }
 
 // newLoop makes the loop of a session, all but its keys.
@@ -98,39 +101,35 @@ func newLoop(s *Session, mtu mtuSearch, peer netip.AddrPort, now time.Time) *loo
 // acknowledgement tells of the path.
 const initialSendBuffer = 128 << 10
 
-// run is the session's goroutine.
-func (l *loop) run() {
-	s := l.s
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	// The timer is only ever moved forward: deadlines come and go with every
-	// frame, and moving it each time costs more than waking up once too often.
-	var armed time.Time
-	for {
-		l.takeIn()
-		now := time.Now()
-		next := l.step(now)
-		l.publish()
-		if s.State() == StateClosed {
-			break
-		}
-		if !next.IsZero() {
-			if !next.After(now) {
-				continue // there is more to send
-			}
-			if armed.IsZero() || next.Before(armed) {
-				timer.Reset(time.Until(next))
-				armed = next
-			}
-		}
-		select {
-		case <-s.wake:
-		case <-s.link.drained():
-		case <-timer.C:
-			armed = time.Time{}
-		}
+// round takes in what there is, does what is due, and reports whether there is
+// more to send at once. The last one frees what the session holds.
+func (l *loop) round() (more bool) {
+	l.takeIn()
+	now := time.Now()
+	next := l.step(now)
+	l.publish()
+	if l.s.State() == StateClosed {
+		l.finish()
+		return false
 	}
-	l.finish()
+	if next.IsZero() {
+		return false
+	}
+	if !next.After(now) {
+		return true
+	}
+	// The timer is only ever moved forward: deadlines come and go with every
+	// frame, and moving it each time costs more than a round too many.
+	switch {
+	case l.timer == nil:
+		l.timer = time.AfterFunc(next.Sub(now), l.s.strand.lend)
+	case !l.armed.After(now) || next.Before(l.armed):
+		l.timer.Reset(next.Sub(now))
+	default:
+		return false
+	}
+	l.armed = next
+	return false
 }
 
 // takeIn processes what the endpoint and the streams have left for us.
@@ -341,6 +340,10 @@ func (l *loop) end(err error) {
 
 // finish frees what the session holds; nothing refers to the loop after it.
 func (l *loop) finish() {
+	l.s.strand.end()
+	if l.timer != nil {
+		l.timer.Stop()
+	}
 	l.seal.erase()
 	l.open.erase()
 	l.s.settleAccounts(l.dataReceived)
@@ -356,6 +359,7 @@ func (l *loop) finish() {
 	l.s.user.mu.Lock()
 	l.s.user.out.drop(l.s.user.out.buf.end)
 	l.s.user.mu.Unlock()
+	l.s.ep.wg.Done()
 }
 
 // publish copies the counters for Stats.

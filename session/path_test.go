@@ -60,7 +60,7 @@ func BenchmarkPacketPath(b *testing.B) {
 		e := &Endpoint{link: &link{datagrams: carriers[i]}, cfg: cfg, budget: newBudget(&cfg), sessions: map[frame.SessionID]*Session{}}
 		s := &Session{
 			ep: e, link: e.link, cfg: &e.cfg, id: frame.SessionID{1}, peerParams: cfg.params(), created: now, initiator: i == 0,
-			wake: make(chan struct{}, 1), done: make(chan struct{}),
+			done: make(chan struct{}),
 		}
 		s.state.Store(int32(StateActive))
 		s.streams.init(i == 0, 16, 16)

@@ -64,6 +64,6 @@ func (e *Endpoint) onUnknown(p handshakePacket) {
 	}
 	s.mu.Unlock()
 	if told {
-		signal(s.wake)
+		s.strand.ask()
 	}
 }

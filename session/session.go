@@ -32,8 +32,8 @@ func (s State) String() string {
 // called concurrently. It ends by Close, by the peer, by silence, or by a
 // fault of either; Done tells, Err says why.
 //
-// One goroutine, the session's loop, owns the protocol's state; what is here
-// is what others share with it.
+// The session's loop owns the protocol's state; what is here is what others
+// share with it.
 type Session struct {
 	ep         *Endpoint
 	link       *link
@@ -48,7 +48,7 @@ type Session struct {
 	streams    streamTable
 	user       userChannel
 	inbox      inbox
-	wake       chan struct{} // capacity 1: there is something for the loop
+	strand     strand        // asked when there is something for the loop
 	done       chan struct{} // closed when the session has ended
 	sendBuffer atomic.Int64  // bytes that a stream may hold unacknowledged
 	consumed   atomic.Uint64 // bytes that readers have taken, or dropped
@@ -182,7 +182,7 @@ func (s *Session) requestClose(r closeRequest) {
 	if r.gone == nil {
 		s.streams.close(ErrClosed)
 	}
-	signal(s.wake)
+	s.strand.ask()
 }
 
 // notify asks the loop to look at a stream.
@@ -193,7 +193,7 @@ func (s *Session) notify(st *Stream) {
 	s.mu.Lock()
 	s.dirty = append(s.dirty, st)
 	s.mu.Unlock()
-	signal(s.wake)
+	s.strand.ask()
 }
 
 // takeDirty returns the streams that want attention, in old's memory.
@@ -214,7 +214,7 @@ func (s *Session) consume(n uint64) {
 	if s.State() == StateClosed {
 		s.credit.keep(0) // the last unread byte
 	}
-	signal(s.wake)
+	s.strand.ask()
 }
 
 // inbox is where the endpoint leaves datagrams for the loop.

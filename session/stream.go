@@ -130,6 +130,7 @@ func (st *Stream) Read(p []byte) (int, error) {
 		if !wait {
 			return n, err
 		}
+		st.s.strand.help()
 		select {
 		case <-st.readable:
 		case <-st.readDeadline.wait():
@@ -201,6 +202,7 @@ func (st *Stream) Write(p []byte) (int, error) {
 		if n == writePiece {
 			continue
 		}
+		st.s.strand.help()
 		select {
 		case <-st.writable:
 		case <-st.writeDeadline.wait():
@@ -298,12 +300,17 @@ func (r oneByte) ReadByte() (byte, error) {
 // CloseWrite ends our direction behind what has been written; the peer reads
 // io.EOF there. Reading goes on.
 func (st *Stream) CloseWrite() error {
+	st.endWrite()
+	st.s.strand.help()
+	return nil
+}
+
+func (st *Stream) endWrite() {
 	st.mu.Lock()
 	st.out.end()
 	st.mu.Unlock()
 	st.wakeWriter()
 	st.s.notify(st)
-	return nil
 }
 
 // CloseRead tells the peer to stop sending, with an application's code, and
@@ -320,8 +327,9 @@ func (st *Stream) CloseRead(code uint64) {
 // Close ends both directions: what has been written is still delivered, what
 // is unread is dropped. It does not wait.
 func (st *Stream) Close() error {
-	_ = st.CloseWrite()
+	st.endWrite()
 	st.CloseRead(0)
+	st.s.strand.help()
 	return nil
 }
 

@@ -236,6 +236,7 @@ func (s *Session) AcceptStream(ctx context.Context) (*Stream, error) {
 		if st != nil || err != nil {
 			return st, err
 		}
+		s.strand.help()
 		select {
 		case <-s.streams.arrived:
 		case <-ctx.Done():

@@ -222,7 +222,7 @@ func (s *Session) SendFrame(ctx context.Context, t frame.Type, stream uint16, pa
 			if again {
 				signal(c.writable) // for the next one who waits
 			}
-			signal(s.wake)
+			s.strand.ask()
 			return nil
 		}
 		select {
@@ -245,7 +245,7 @@ func (s *Session) deliverFrames() {
 		credit := c.in.credit()
 		c.mu.Unlock()
 		if credit {
-			signal(s.wake)
+			s.strand.ask()
 		}
 		switch {
 		case err != nil:

@@ -12,10 +12,8 @@ type Ordered interface {
 	// Queued to bound what waits. An error is final.
 	Send(frame []byte) error
 
-	// Queued returns how many bytes wait to be written. Each time that
-	// some have been, Drained is signalled.
+	// Queued returns how many bytes wait to be written.
 	Queued() int
-	Drained() <-chan struct{}
 
 	// Receive returns the next frame: in buf, if it fits, else in new
 	// memory, never more than a frame may have. An error is final.
@@ -23,8 +21,10 @@ type Ordered interface {
 
 	// Admit lets frames be as long as they may. Before, as long as nobody
 	// has proven anything, they may have MaxBatch bytes, so that none needs
-	// memory beside a buffer of that size.
-	Admit()
+	// memory beside a buffer of that size. From then on drained is called
+	// each time that something which was queued has been written, by the
+	// goroutine that writes: it must not wait.
+	Admit(drained func())
 
 	// RemoteAddr is the address at the other end of the connection, which
 	// may be a proxy's, or invalid if there is none to tell.

@@ -74,6 +74,7 @@ type UDP struct {
 	receive Batching
 	peers   *peers
 	buffers Buffers
+	polling polling
 	system  system
 }
 
@@ -117,7 +118,7 @@ func open(network, addr string, send, receive Batching) (*UDP, error) {
 	}
 	u := &UDP{
 		conn: conn, local: unmap(conn.LocalAddr().(*net.UDPAddr).AddrPort()),
-		send: send, second: BatchPlain, receive: receive, peers: newPeers(),
+		send: send, second: BatchPlain, receive: receive, peers: newPeers(), polling: newPolling(),
 	}
 	if err := u.configure(); err != nil {
 		_ = conn.Close()
@@ -147,6 +148,7 @@ func (u *UDP) Send(buf []byte, size int, to netip.AddrPort) error {
 	if size <= 0 || len(buf) > MaxBatch {
 		return fmt.Errorf("udp: batch of %d bytes in datagrams of %d", len(buf), size)
 	}
+	u.polling.sent.Add(int64(len(buf)))
 	to = unmap(to)
 	path, source := u.send, netip.Addr{}
 	if known, ok := u.peers.get(to); ok {
@@ -224,9 +226,12 @@ type arrival struct {
 // Receive implements [Conn].
 func (u *UDP) Receive(buf []byte) (n, size int, from netip.AddrPort, err error) {
 	for {
+		begin := time.Now()
+		u.await(begin)
 		a, err := u.read(buf)
 		switch {
 		case err == nil && a.n > 0:
+			u.polling.waited(time.Since(begin), a.n)
 			if a.at.IsValid() {
 				u.peers.reached(a.from, a.at)
 			}

@@ -19,6 +19,8 @@ type system struct {
 	family   int       // AF_INET or AF_INET6; the latter's addresses may be IPv4-mapped
 	control  []byte    // of what is received, empty if not needed; owned by Receive's caller
 	messages *incoming // nil unless received by messages; owned by Receive's caller
+	poll     [1]unix.PollFd
+	polled   func(fd uintptr) // fills poll in; bound once
 }
 
 // capabilities returns the best ways to send and receive that work here, and
@@ -48,6 +50,10 @@ func (u *UDP) configure() error {
 		return err
 	}
 	u.system = system{raw: raw, control: make([]byte, controlSize)}
+	u.system.polled = func(fd uintptr) {
+		u.system.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+		_, _ = unix.Poll(u.system.poll[:], 0)
+	}
 	var failed error
 	err = raw.Control(func(fd uintptr) { failed = u.setOptions(int(fd)) })
 	if err = errors.Join(err, failed); err != nil {
@@ -196,6 +202,12 @@ func segmentationRefused(err error) bool {
 func sourceRefused(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EADDRNOTAVAIL) ||
 		errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
+}
+
+// ready reports whether read would not have to wait, or may fail.
+func (u *UDP) ready() bool {
+	err := u.system.raw.Control(u.system.polled)
+	return err != nil || u.system.poll[0].Revents != 0
 }
 
 // read is Receive, once.

@@ -22,6 +22,9 @@ func (u *UDP) write(_ Batching, buf []byte, size int, _ netip.Addr, to netip.Add
 	return u.conn.WriteToUDPAddrPort(buf[:min(size, len(buf))], to)
 }
 
+// ready says yes: here read waits without having polled.
+func (u *UDP) ready() bool { return true }
+
 func (u *UDP) read(buf []byte) (arrival, error) {
 	n, from, err := u.conn.ReadFromUDPAddrPort(buf)
 	return arrival{n: n, size: n, from: unmap(from)}, err

@@ -27,14 +27,14 @@ type WebSocket struct {
 	ctx    context.Context // of every read and write; ends with the connection
 	cancel context.CancelFunc
 	wake   chan struct{} // capacity 1: there is something to write, or the end
-	drain  chan struct{} // capacity 1: something was written
 	done   chan struct{} // closed when the writer has ended
 
-	mu     sync.Mutex // guards what follows
-	queue  [][]byte
-	queued int
-	err    error // final
-	closed bool
+	mu      sync.Mutex // guards what follows
+	queue   [][]byte
+	queued  int
+	drained func() // called when something was written; nil before Admit
+	err     error  // final
+	closed  bool
 }
 
 var _ Ordered = (*WebSocket)(nil)
@@ -161,7 +161,7 @@ func newWebSocket(conn *websocket.Conn, cork *corked, remote netip.AddrPort) *We
 	conn.SetReadLimit(MaxBatch)
 	w := &WebSocket{
 		conn: conn, cork: cork, remote: remote,
-		wake: make(chan struct{}, 1), drain: make(chan struct{}, 1), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	go w.write()
@@ -194,9 +194,6 @@ func (w *WebSocket) Queued() int {
 	defer w.mu.Unlock()
 	return w.queued
 }
-
-// Drained implements [Ordered].
-func (w *WebSocket) Drained() <-chan struct{} { return w.drain }
 
 // write is the goroutine that writes what is queued.
 func (w *WebSocket) write() {
@@ -232,11 +229,14 @@ func (w *WebSocket) write() {
 		if err != nil {
 			w.err = err
 		}
+		drained := w.drained
 		w.mu.Unlock()
 		if cap(next) == MaxBatch {
 			messageBuffers.Put(&next)
 		}
-		signal(w.drain)
+		if drained != nil {
+			drained()
+		}
 		if err != nil {
 			_ = w.conn.CloseNow()
 			return
@@ -339,7 +339,12 @@ func (w *WebSocket) Receive(buf []byte) ([]byte, error) {
 }
 
 // Admit implements [Ordered].
-func (w *WebSocket) Admit() { w.conn.SetReadLimit(maxMessage) }
+func (w *WebSocket) Admit(drained func()) {
+	w.conn.SetReadLimit(maxMessage)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.drained = drained
+}
 
 // RemoteAddr implements [Ordered].
 func (w *WebSocket) RemoteAddr() netip.AddrPort { return w.remote }

@@ -33,7 +33,9 @@ func TestWebSocketFrames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	server.Admit()
+	server.Admit(nil)
+	drained := make(chan struct{}, len(want))
+	client.Admit(func() { drained <- struct{}{} })
 	buf := make([]byte, MaxBatch)
 	for i, p := range want {
 		got, err := server.Receive(buf)
@@ -42,7 +44,7 @@ func TestWebSocketFrames(t *testing.T) {
 		}
 	}
 	for client.Queued() > 0 {
-		<-client.Drained()
+		<-drained
 	}
 	if !server.RemoteAddr().IsValid() || !client.RemoteAddr().IsValid() {
 		t.Errorf("addresses %v and %v", server.RemoteAddr(), client.RemoteAddr())
@@ -53,7 +55,7 @@ func TestWebSocketRefusesLongFrames(t *testing.T) {
 	for size, admit := range map[int]bool{MaxBatch + 1: false, maxMessage + 1: true} {
 		client, server := webSockets(t)
 		if admit {
-			server.Admit()
+			server.Admit(nil)
 		}
 		if err := client.Send(make([]byte, size)); err != nil {
 			t.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -18,6 +20,8 @@ import (
 // some, others each time.
 func TestEachFailure(t *testing.T) {
 	seed := testSeed(t)
+	file := filepath.Join(t.TempDir(), "file")
+	writeRandomFile(t, file, 100<<10, 1)
 	type failure struct {
 		op     faultfs.Op
 		nth    int
@@ -26,7 +30,7 @@ func TestEachFailure(t *testing.T) {
 	}
 	var all []failure
 	counting := faultfs.New(seed)
-	unharmed := &orderly{fsys: counting, rand: rand.New(rand.NewPCG(seed, 8)), model: newModel()}
+	unharmed := &orderly{file: file, fsys: counting, rand: rand.New(rand.NewPCG(seed, 8)), model: newModel()}
 	if err := unharmed.run(t).Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +51,7 @@ func TestEachFailure(t *testing.T) {
 		x := all[round]
 		fsys := faultfs.New(seed)
 		fsys.Fail(x.op, x.nth, x.cause, x.sticky)
-		o := &orderly{fsys: fsys, rand: rand.New(rand.NewPCG(seed, 8)), model: newModel(), wanted: x.cause}
+		o := &orderly{file: file, fsys: fsys, rand: rand.New(rand.NewPCG(seed, 8)), model: newModel(), wanted: x.cause}
 		if o.wanted == syscall.ENOSPC {
 			o.wanted = ErrDiskFull
 		}
@@ -75,6 +79,7 @@ func TestEachFailure(t *testing.T) {
 
 // orderly does everything once that writes, in an order that does not change.
 type orderly struct {
+	file   string // to be imported in place
 	fsys   *faultfs.FS
 	rand   *rand.Rand
 	model  *model
@@ -124,6 +129,11 @@ func (o *orderly) run(t *testing.T) *Store {
 					m.roots[got.Root] = absent
 				}
 			}
+		}
+		got, err := s.Import(ctx, o.file, ImportOptions{ChunkSize: 32 << 10, InPlace: true})
+		if !failed(err) {
+			m.roots[got.Root] = present
+			m.files[got.Root], _ = os.ReadFile(o.file)
 		}
 		if failed(s.Close()) {
 			return nil

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -222,6 +223,13 @@ func TestDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		entries := make([]entry, len(hashes))
+		for i, h := range hashes {
+			if entries[i], _, err = s.ledger.lookup(h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		segmentName := s.segments.Name
 		s.Close()
 
 		names := slices.DeleteFunc(fsys.Files(), func(name string) bool {
@@ -247,6 +255,7 @@ func TestDamage(t *testing.T) {
 				return b
 			})
 		}
+		inIndex := strings.Contains(name, "/"+indexName+"/")
 		what := []any{"round", round, "file", name, "way", way, "at", off}
 
 		for range 2 { // Some damage is only met with, and made good at the next start.
@@ -287,14 +296,27 @@ func TestDamage(t *testing.T) {
 		}
 		defer s.Close()
 		lost := 0
-		for _, h := range hashes {
-			if ok, err := s.Has(h); err != nil {
+		for i, h := range hashes {
+			ok, err := s.Has(h)
+			if err != nil {
 				t.Fatal(append(what, "has:", err)...)
-			} else if !ok {
-				lost++
+			}
+			if ok {
+				continue
+			}
+			lost++
+			hit := inIndex
+			switch e := entries[i]; {
+			case e.place.kind == inSmall:
+				hit = hit || strings.Contains(name, "/"+smallName+"/")
+			case name == segmentName(e.place.id):
+				hit = way == 3 || e.place.off+e.recordSize() > int64(off) && (way == 2 || e.place.off <= int64(off))
+			}
+			if !hit {
+				t.Fatal(append(what, "lost beside the damage:", entries[i].place)...)
 			}
 		}
-		if bytes.Contains([]byte(name), []byte("/"+indexName+"/")) || way < 2 && bytes.Contains([]byte(name), []byte("/"+segmentsName+"/")) {
+		if inIndex || way < 2 && strings.Contains(name, "/"+segmentsName+"/") {
 			if lost > 1 {
 				t.Fatal(append(what, "blobs lost:", lost)...)
 			}

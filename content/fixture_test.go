@@ -14,8 +14,9 @@ import (
 	"github.com/seigr/sttnode/stc"
 )
 
-// Stores as this version writes them, without and with blobs in place. Whatever comes later must read them.
-// STT_UPDATE_FIXTURES=1 makes them anew.
+// Stores as the versions of the format were written when they were new, without and with blobs in place. Whatever comes later must read
+// them and go on with them. A change of the format adds one, which STT_UPDATE_FIXTURES=1 makes; those that are there are never made
+// anew, for then they would be the work of a later program.
 const (
 	fixtureDir        = "testdata/store-v1"
 	fixtureInPlaceDir = "testdata/store-v2"
@@ -25,11 +26,10 @@ var fixtureKey = Config{Key: [32]byte{1, 2, 3}}
 
 func fixtureData() []byte { return randomBlob(rand.New(rand.NewPCG(1, 1)), 40<<10) }
 
-// fixture copies a fixture, made by fill if the fixtures are to be made anew, and opens the copy.
+// fixture copies a fixture, made by fill if it is not there and is to be made, and opens the copy.
 func fixture(t *testing.T, dir string, fill func(*Store) error) *Store {
 	t.Helper()
-	if os.Getenv("STT_UPDATE_FIXTURES") != "" {
-		os.RemoveAll(dir)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && os.Getenv("STT_UPDATE_FIXTURES") != "" {
 		s, err := Open(dir, fixtureKey)
 		if err != nil {
 			t.Fatal(err)
@@ -63,6 +63,55 @@ func fixture(t *testing.T, dir string, fill func(*Store) error) *Store {
 	return s
 }
 
+// goesOn stores in a store that an older program has made, removes, collects, and opens it again.
+func goesOn(t *testing.T, s *Store) {
+	t.Helper()
+	ctx := context.Background()
+	pins, err := s.Pins()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.Stats()
+	data := randomBlob(rand.New(rand.NewPCG(2, 2)), 3*ChunkSize)
+	for _, removed := range []bool{true, false} {
+		got, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{Name: "later"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if removed {
+			if _, err := s.Remove(ctx, got.Root); err != nil {
+				t.Fatal(err)
+			}
+			if st := s.Stats(); st.Blobs != before.Blobs || st.Bytes != before.Bytes {
+				t.Fatalf("%+v, before %+v", st, before)
+			}
+			continue
+		}
+		if _, err := s.GC(ctx, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = Open(s.dir, fixtureKey); err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := exportsAs(s, got.Root, data); err != nil {
+			t.Fatal(err)
+		}
+		if _, pinned, err := s.PinInfo(pins[0].Root); err != nil || !pinned {
+			t.Fatalf("the pin from before: %v", err)
+		}
+		if err := exportsAs(s, pins[0].Root, fixtureData()); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := s.Verify(ctx, nil); err != nil || !r.OK() {
+			t.Fatalf("%+v %v", r, err)
+		}
+	}
+}
+
 // TestFixture opens the store of version 1, which holds a file of two chunks with its manifest, a small blob that nothing needs,
 // and a pin.
 func TestFixture(t *testing.T) {
@@ -93,6 +142,7 @@ func TestFixture(t *testing.T) {
 	if r, err := s.Verify(ctx, nil); err != nil || !r.OK() || r.Blobs != 4 {
 		t.Fatalf("%+v %v", r, err)
 	}
+	goesOn(t, s)
 }
 
 // TestFixtureInPlace opens the store of version 2, in which the same file lies in place: a chunk of 32 KiB, while that of 8 KiB
@@ -155,6 +205,7 @@ func TestFixtureInPlace(t *testing.T) {
 	if _, err := s.ExportTo(ctx, pins[0].Root, &out, nil); err != nil || !bytes.Equal(out.Bytes(), data) {
 		t.Fatalf("exported bytes differ: %v", err)
 	}
+	goesOn(t, s)
 }
 
 // TestFormatVersion looks when a store takes the version that only newer programs open: when something lies in place.

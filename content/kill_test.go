@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,14 +53,14 @@ func killedProcess(args string) {
 		panic(err)
 	}
 	say := func(args ...any) { os.Stdout.WriteString(fmt.Sprintln(args...)) } // one write, so that lines stay whole
-	s, err := Open(dir, Config{Key: [32]byte{1}})
+	s, err := Open(filepath.Join(dir, "store"), Config{Key: [32]byte{1}})
 	if err != nil {
 		say(sayFault, "open:", err)
 		return
 	}
 	var workers sync.WaitGroup
 	for worker := range uint64(killedWorkers) {
-		w := &killedWorker{store: s, seed: seed, say: say, r: rand.New(rand.NewPCG(seed+round, worker)), next: round<<20 + worker}
+		w := &killedWorker{store: s, files: dir, seed: seed, say: say, r: rand.New(rand.NewPCG(seed+round, worker)), next: round<<20 + worker}
 		workers.Go(func() {
 			for {
 				if err := w.step(); err != nil {
@@ -75,6 +76,7 @@ func killedProcess(args string) {
 // killedWorker works on the contents whose numbers leave one rest, so that what becomes of them is known.
 type killedWorker struct {
 	store *Store
+	files string // directory of the files that are seeded, which stay
 	seed  uint64
 	say   func(...any)
 	r     *rand.Rand
@@ -102,7 +104,12 @@ func (w *killedWorker) step() error {
 	switch {
 	case act < 2: // seed
 		n := w.number()
-		_, err := w.store.ImportReader(ctx, bytes.NewReader(killedBytes(w.seed, n)), ImportOptions{Name: fmt.Sprint(n), ChunkSize: 32 << 10})
+		path := filepath.Join(w.files, fmt.Sprint(n))
+		opts := ImportOptions{Name: fmt.Sprint(n), ChunkSize: 32 << 10, InPlace: w.r.IntN(2) == 0}
+		err := os.WriteFile(path, killedBytes(w.seed, n), 0o600)
+		if err == nil {
+			_, err = w.store.Import(ctx, path, opts)
+		}
 		if err == nil {
 			w.say(saySeeded, n)
 		}
@@ -205,7 +212,7 @@ func TestKilled(t *testing.T) {
 		t.Errorf("%d acknowledgements in %d rounds prove little", said, rounds)
 	}
 	t.Logf("%d kills, %d lines acknowledged, %d contents", rounds, said, len(known))
-	s := openTest(t, dir)
+	s := openTest(t, filepath.Join(dir, "store"))
 	ctx := context.Background()
 	pins, err := s.Pins()
 	if err != nil {
@@ -296,7 +303,7 @@ func noteKilled(t *testing.T, known map[uint64]*killedContent, what, rest string
 // checkKilled compares the store with what is known of it, and settles what is not by what is there.
 func checkKilled(t *testing.T, dir string, seed uint64, known map[uint64]*killedContent) bool {
 	t.Helper()
-	s, err := Open(dir, Config{Key: [32]byte{1}})
+	s, err := Open(filepath.Join(dir, "store"), Config{Key: [32]byte{1}})
 	if err != nil {
 		t.Errorf("open: %v", err)
 		return false
@@ -329,6 +336,7 @@ func checkKilled(t *testing.T, dir string, seed uint64, known map[uint64]*killed
 			t.Errorf("content %d in state %d, pinned %v as %v", n, c.fate, pinned, p.State)
 		case !pinned:
 			c.fate, c.stored = absent, make(map[int]bool)
+			_ = os.Remove(filepath.Join(dir, fmt.Sprint(n))) // if it was seeded from a file
 		case p.State == PinComplete:
 			if err := exportsAs(s, p.Root, data); err != nil {
 				t.Errorf("content %d in state %d: %v", n, c.fate, err)

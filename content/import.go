@@ -103,6 +103,9 @@ func (s *Store) Import(ctx context.Context, path string, opts ImportOptions) (*I
 	return s.runImport(ctx, opts, info, func(ctx context.Context, im *importer) error {
 		im.path = abs
 		sc := &scanner{importer: im}
+		if opts.Progress != nil && info.IsDir() {
+			defer im.measureBeside(ctx, abs)()
+		}
 		if err := sc.root(ctx, abs, info); err != nil {
 			return err
 		}

@@ -256,3 +256,73 @@ func TestImportReaderFails(t *testing.T) {
 		t.Error(pins, err)
 	}
 }
+
+// TestReadNames reads a directory in parts, each of which must follow the one before.
+func TestReadNames(t *testing.T) {
+	dir := t.TempDir()
+	r := rand.New(rand.NewPCG(testSeed(t), 0))
+	var want []string
+	for _, i := range r.Perm(3000) {
+		name := fmt.Sprintf("%x", i*i)
+		want = append(want, name)
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.Sort(want)
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, keep := range []int{1, 2, 700, 1499, 1500, 1501, 2999, 3000, 5000} {
+		var got []string
+		for after, more, parts := "", true, 0; more; parts++ {
+			if keep < 700 && parts == 20 {
+				break // thousands of parts take too long
+			}
+			var names []string
+			if names, more, err = readNames(dir, info, after, keep); err != nil {
+				t.Fatal(err)
+			}
+			if more && len(names) < keep || len(names) >= 2*keep {
+				t.Fatalf("%d names where %d were to be kept", len(names), keep)
+			}
+			got = append(got, names...)
+			after = got[len(got)-1]
+		}
+		if !slices.Equal(got, want[:len(got)]) || keep >= 700 && len(got) != len(want) {
+			t.Fatalf("%d names, %d at a time: %d, or in another order", len(want), keep, len(got))
+		}
+	}
+	other := t.TempDir()
+	if _, _, err := readNames(other, info, "", 10); !errors.Is(err, ErrChanged) {
+		t.Errorf("another directory: %v", err)
+	}
+}
+
+// TestImportTotal expects the progress of a tree to know how much there is, without what is left out, or to say that it doesn't.
+func TestImportTotal(t *testing.T) {
+	dir := t.TempDir()
+	s := openTest(t, filepath.Join(dir, "store"))
+	src := filepath.Join(dir, "src")
+	os.MkdirAll(filepath.Join(src, "out"), 0o755)
+	os.MkdirAll(filepath.Join(src, "sub"), 0o755)
+	writeRandomFile(t, filepath.Join(src, "a"), 20*unitSize, 1)
+	writeRandomFile(t, filepath.Join(src, "sub", "b"), 3*unitSize, 2)
+	writeRandomFile(t, filepath.Join(src, "out", "c"), unitSize, 3)
+	opts := ImportOptions{Exclude: []string{"out"}, Progress: func(p ImportProgress) {
+		if p.Total != 0 && p.Total != 23*unitSize {
+			t.Errorf("%d bytes in all", p.Total)
+		}
+	}}
+	im, err := opts.parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if total := im.measure(context.Background(), src, ""); total != 23*unitSize {
+		t.Errorf("measured %d bytes", total)
+	}
+	if _, err := s.Import(context.Background(), src, opts); err != nil {
+		t.Fatal(err)
+	}
+}

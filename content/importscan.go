@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 )
@@ -54,75 +53,60 @@ func (sc *scanner) directory(ctx context.Context, path, rel string, info fs.File
 	if own, err := os.Stat(sc.store.dir); err == nil && os.SameFile(own, info) {
 		return fmt.Errorf("%w: %s is the store itself", ErrFileType, path)
 	}
-	names, err := readNames(path, info)
-	if err != nil {
-		return err
-	}
-	sc.add(step{kind: stepOpenDir, name: filepath.Base(path), mode: info.Mode().Perm()})
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
+	for after, more, opened := "", true, false; more; {
+		var names []string
+		var err error
+		if names, more, err = readNames(path, info, after, maxNames); err != nil {
 			return err
 		}
-		child, childRel := filepath.Join(path, name), name
-		if rel != "" {
-			childRel = rel + "/" + name
+		if !opened {
+			sc.add(step{kind: stepOpenDir, name: filepath.Base(path), mode: info.Mode().Perm()})
+			opened = true
 		}
-		info, err := os.Lstat(child)
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%w: %s is gone", ErrChanged, child)
-		}
-		if err != nil {
-			return err
-		}
-		if sc.exclude.match(childRel, info.IsDir()) {
-			continue
-		}
-		if err := CheckName(name); err != nil {
-			return fmt.Errorf("%w, in %s", err, path)
-		}
-		switch {
-		case info.IsDir():
-			err = sc.directory(ctx, child, childRel, info, depth+1)
-		case info.Mode().IsRegular():
-			err = sc.file(ctx, child, name, info)
-		case info.Mode()&fs.ModeSymlink != 0:
-			err = sc.link(child, name, childRel, depth)
-		default:
-			err = fmt.Errorf("%w: %s", ErrFileType, child)
-		}
-		if err != nil {
-			return err
-		}
-		if sc.unit != nil && len(sc.unit.steps) >= 4*unitFiles {
-			if err := sc.flush(ctx); err != nil {
+		for _, name := range names {
+			if err := sc.child(ctx, path, rel, name, depth); err != nil {
 				return err
 			}
+			after = name
 		}
 	}
 	sc.add(step{kind: stepCloseDir})
 	return nil
 }
 
-// readNames returns the names in a directory, sorted by their bytes, and makes sure that it is the one that info is of.
-func readNames(path string, info fs.FileInfo) ([]string, error) {
-	d, err := os.Open(path)
-	if err != nil {
-		return nil, err
+// child scans what has a name in the directory path, which is rel from the root and lies so deep.
+func (sc *scanner) child(ctx context.Context, path, rel, name string, depth int) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	defer d.Close()
-	now, err := d.Stat()
-	if err != nil {
-		return nil, err
+	child, childRel := filepath.Join(path, name), name
+	if rel != "" {
+		childRel = rel + "/" + name
 	}
-	if !os.SameFile(now, info) {
-		return nil, fmt.Errorf("%w: %s has been replaced", ErrChanged, path)
+	info, err := os.Lstat(child)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s is gone", ErrChanged, child)
 	}
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return nil, err
+	if err != nil || sc.exclude.match(childRel, info.IsDir()) {
+		return err
 	}
-	slices.Sort(names)
-	return names, nil
+	if err := CheckName(name); err != nil {
+		return fmt.Errorf("%w, in %s", err, path)
+	}
+	switch {
+	case info.IsDir():
+		err = sc.directory(ctx, child, childRel, info, depth+1)
+	case info.Mode().IsRegular():
+		err = sc.file(ctx, child, name, info)
+	case info.Mode()&fs.ModeSymlink != 0:
+		err = sc.link(child, name, childRel, depth)
+	default:
+		err = fmt.Errorf("%w: %s", ErrFileType, child)
+	}
+	if err == nil && sc.unit != nil && len(sc.unit.steps) >= 4*unitFiles {
+		err = sc.flush(ctx)
+	}
+	return err
 }
 
 // link scans a symbolic link in a directory of the given depth.

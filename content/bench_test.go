@@ -45,28 +45,32 @@ func BenchmarkPut(b *testing.B) {
 	})
 }
 
-// BenchmarkImport imports a file of 1 GiB that is in the page cache.
+// BenchmarkImport imports a file of 1 GiB that is in the page cache, cut in each way.
 func BenchmarkImport(b *testing.B) {
 	dir := benchDir(b)
 	const size = 1 << 30
 	path := filepath.Join(dir, "file")
 	writeRandomFile(b, path, size, 1)
-	b.SetBytes(size)
-	for b.Loop() {
-		b.StopTimer()
-		store := filepath.Join(dir, "store")
-		os.RemoveAll(store)
-		s, err := Open(store, Config{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.StartTimer()
-		if _, err := s.Import(context.Background(), path, ImportOptions{}); err != nil {
-			b.Fatal(err)
-		}
-		b.StopTimer()
-		s.Close()
-		b.StartTimer()
+	for _, chunker := range []Chunker{ChunkerFixed, ChunkerCDC} {
+		b.Run(chunker.String(), func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				b.StopTimer()
+				store := filepath.Join(dir, "store")
+				os.RemoveAll(store)
+				s, err := Open(store, Config{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				if _, err := s.Import(context.Background(), path, ImportOptions{Chunker: chunker, ChunkerKey: [32]byte{1}}); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				s.Close()
+				b.StartTimer()
+			}
+		})
 	}
 }
 

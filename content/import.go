@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -369,8 +370,7 @@ func (w *importWorker) do(ctx context.Context, im *importer, u *unit) error {
 		}
 		w.cut(im, r, data)
 	}
-	hashes := make([]stc.Hash, len(w.chunks))
-	stc.SumMany(hashes, w.chunks)
+	hashes := w.hash()
 	chunks := w.chunks
 	for _, r := range u.reads {
 		n := len(r.sizes)
@@ -384,6 +384,31 @@ func (w *importWorker) do(ctx context.Context, im *importer, u *unit) error {
 		}
 	}
 	return nil
+}
+
+// hash hashes the chunks. The longest are begun first: four are hashed side by side, and one that is still under way when the
+// others have ended takes as long as four.
+func (w *importWorker) hash() []stc.Hash {
+	hashes := make([]stc.Hash, len(w.chunks))
+	longer := func(a, b []byte) int { return len(b) - len(a) }
+	if slices.IsSortedFunc(w.chunks, longer) {
+		stc.SumMany(hashes, w.chunks)
+		return hashes
+	}
+	order := make([]int, len(w.chunks))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return longer(w.chunks[a], w.chunks[b]) })
+	sorted, sums := make([][]byte, len(order)), make([]stc.Hash, len(order))
+	for to, from := range order {
+		sorted[to] = w.chunks[from]
+	}
+	stc.SumMany(sums, sorted)
+	for from, to := range order {
+		hashes[to] = sums[from]
+	}
+	return hashes
 }
 
 // cut cuts what was read, unless that has been done.

@@ -21,6 +21,11 @@ import (
 type ExportOptions struct {
 	// NoSync leaves it to the system when what was written reaches the disk.
 	NoSync bool
+	// InPlace makes the exported files the store's own copy of all chunks of more than 16 KiB: they are served from there, and
+	// checked for change, like those of an import in place, and what room the store's copies took is given back as the export
+	// goes on. The content must be pinned, and no file is replaced. What an interrupted export has written stays and is gone on with; NoSync does not
+	// apply.
+	InPlace bool
 	// Progress is called now and then, by one goroutine at a time.
 	Progress func(ExportProgress)
 }
@@ -64,28 +69,48 @@ func (s *Store) Export(ctx context.Context, root stc.Hash, target string, opts E
 	if exists && info.IsDir() != (node.Kind == KindDirectory) {
 		return nil, fmt.Errorf("%w: %s and the content are not both a directory", ErrTarget, target)
 	}
-	p, err := newPart(target, root, node.Kind == KindDirectory)
+	if exists && !info.IsDir() && opts.InPlace {
+		return nil, fmt.Errorf("%w: %s exists, and may be what the store has in place", ErrTarget, target)
+	}
+	p, err := newPart(target, root, node.Kind == KindDirectory, opts.InPlace)
 	if err != nil {
 		return nil, err
 	}
 	defer p.discard()
 	e := &exporter{store: s, opts: opts, total: node.Size, jobs: make(chan job, 2*runtime.GOMAXPROCS(0))}
-	if node.Kind == KindFile {
-		err = e.run(ctx, func(ctx context.Context) error {
-			f := &outFile{file: p.file, mode: node.Root.Mode, size: node.Size, keepOpen: true}
-			return e.file(ctx, f, node)
-		})
-	} else {
-		err = e.tree(ctx, p, node)
-	}
-	if err != nil {
+	if err := e.export(ctx, p, root, node); err != nil {
+		p.keep = p.keep && !errors.Is(err, ErrName) && !errors.Is(err, ErrManifest)
 		return nil, mapError(err)
 	}
-	if err := p.commit(!opts.NoSync, exists); err != nil {
+	if err := p.commit(opts.InPlace || !opts.NoSync, exists); err != nil {
 		return nil, mapError(err)
+	}
+	if opts.InPlace {
+		err = errors.Join(s.setOrigin(ctx, origin{root: root, path: target}), s.dropEmpty())
 	}
 	e.result.Size = node.Size
-	return &e.result, nil
+	return &e.result, err
+}
+
+// export writes a content into a part.
+func (e *exporter) export(ctx context.Context, p *part, root stc.Hash, node *Node) (err error) {
+	if e.opts.InPlace {
+		if e.mover, err = e.newMover(ctx, root, p); err != nil {
+			return err
+		}
+		defer e.mover.closeFiles()
+	}
+	switch {
+	case node.Kind == KindDirectory:
+		return e.tree(ctx, p, node)
+	case e.mover != nil:
+		err = e.mover.file(ctx, p.file, "", node.Root.Mode, node.Size, node.Range(0, node.Size, e.store.node), false)
+		return errors.Join(err, e.mover.finish(ctx))
+	}
+	return e.run(ctx, func(ctx context.Context) error {
+		f := &outFile{file: p.file, mode: node.Root.Mode, size: node.Size, keepOpen: true}
+		return e.file(ctx, f, node)
+	})
 }
 
 // root reads and decodes the root of a content.
@@ -111,6 +136,7 @@ type exporter struct {
 	store  *Store
 	opts   ExportOptions
 	total  uint64
+	mover  *mover // of an export in place, which has no jobs
 	jobs   chan job
 	result Exported // of the walking goroutine
 
@@ -246,13 +272,18 @@ func (e *exporter) write(j job, buf []byte) ([]byte, error) {
 	if err := j.out.done(); err != nil {
 		return buf, err
 	}
+	e.progress(len(buf))
+	return buf, nil
+}
+
+// progress counts n bytes that are written.
+func (e *exporter) progress(n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.written += uint64(len(buf))
+	e.written += uint64(n)
 	if e.opts.Progress != nil {
 		e.opts.Progress(ExportProgress{Bytes: e.written, Total: e.total})
 	}
-	return buf, nil
 }
 
 // holeSize is the length and the alignment in bytes of the zeros that are left out of a file.

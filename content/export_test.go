@@ -170,7 +170,7 @@ func TestExportAfterCrash(t *testing.T) {
 	s := openTest(t, filepath.Join(dir, "store"))
 	root := hostile(t, s)
 	target := filepath.Join(dir, "target")
-	left, err := newPart(target, root, true)
+	left, err := newPart(target, root, true, false)
 	if err != nil {
 		t.Fatal(err)
 	}

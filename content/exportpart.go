@@ -24,16 +24,22 @@ type part struct {
 	path, target string
 	file         *os.File // or the directory itself, opened
 	dir          bool
+	keep         bool // what is in it is needed, whether it is committed or not
 	committed    bool
 }
 
-// newPart makes an empty part.
-func newPart(target string, root stc.Hash, dir bool) (*part, error) {
-	key := stc.Sum(append(root[:], filepath.Base(target)...))
+// newPart makes an empty part, or goes on with the one that is there if what is in it shall be kept.
+func newPart(target string, root stc.Hash, dir, keep bool) (*part, error) {
+	name := append(root[:], filepath.Base(target)...)
+	if keep {
+		name = append(name, "/in place"...) // so that another export does not empty it
+	}
+	key := stc.Sum(name)
 	p := &part{
 		path:   filepath.Join(filepath.Dir(target), partPrefix+hex.EncodeToString(key[:8])+partSuffix),
 		target: target,
 		dir:    dir,
+		keep:   keep,
 	}
 	if err := p.create(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTarget, mapError(err))
@@ -51,7 +57,7 @@ func (p *part) create() (err error) {
 		if p.file, err = os.OpenFile(p.path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 			return err
 		}
-		if err = p.claim(); err == nil {
+		if err = p.claim(); err == nil && !p.keep {
 			err = p.file.Truncate(0)
 		}
 		return p.closeIf(err)
@@ -65,7 +71,7 @@ func (p *part) create() (err error) {
 	if p.file, err = os.Open(p.path); err != nil {
 		return err
 	}
-	if err = p.claim(); err == nil {
+	if err = p.claim(); err == nil && !p.keep {
 		err = p.empty()
 	}
 	return p.closeIf(err)
@@ -153,9 +159,9 @@ func (p *part) commit(sync, exists bool) error {
 	return nil
 }
 
-// discard ends a part: what was not committed is removed.
+// discard ends a part: what was not committed is removed, unless it is kept.
 func (p *part) discard() {
-	if p.committed {
+	if p.committed || p.keep {
 		p.file.Close()
 		return
 	}

@@ -2,6 +2,7 @@ package content
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -22,6 +23,11 @@ func (e *exporter) tree(ctx context.Context, p *part, node *Node) error {
 	t.modes = append(t.modes, dirMode{".", node.Root.Mode})
 	if err := e.run(ctx, func(ctx context.Context) error { return t.directory(ctx, "", 0, node) }); err != nil {
 		return err
+	}
+	if e.mover != nil {
+		if err := e.mover.finish(ctx); err != nil {
+			return err
+		}
 	}
 	e.result.Directories = uint64(len(t.modes))
 	// From the leaves up, and after everything else, for a directory may forbid its owner to write.
@@ -95,7 +101,11 @@ func (t *treeWriter) directory(ctx context.Context, dir string, depth int, node 
 }
 
 func (t *treeWriter) subdirectory(ctx context.Context, name string, depth int, entry Entry) error {
-	if err := t.root.Mkdir(name, 0o700); err != nil {
+	err := t.root.Mkdir(name, 0o700)
+	if t.mover != nil && errors.Is(err, fs.ErrExist) {
+		err = t.root.Chmod(name, 0o700)
+	}
+	if err != nil {
 		return err
 	}
 	t.modes = append(t.modes, dirMode{name, entry.Mode})
@@ -111,10 +121,18 @@ func (t *treeWriter) link(name string, depth int, target string) error {
 		return fmt.Errorf("%w: link %s to %s leaves the directory", ErrName, name, target)
 	}
 	t.result.Links++
+	if t.mover != nil {
+		if err := t.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	return t.root.Symlink(filepath.FromSlash(target), name)
 }
 
 func (t *treeWriter) file(ctx context.Context, name string, entry Entry) error {
+	if t.mover != nil {
+		return t.move(ctx, name, entry)
+	}
 	out := &outFile{mode: entry.Mode, size: entry.Ref.Size, sync: !t.opts.NoSync && !syncsWhole}
 	create := func() (*os.File, error) {
 		return t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -146,6 +164,19 @@ func (t *treeWriter) file(ctx context.Context, name string, entry Entry) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// move is file for an export in place.
+func (t *treeWriter) move(ctx context.Context, name string, entry Entry) error {
+	pieces, err := t.mover.pieces(entry.Ref)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	f, err := t.mover.open(t.root, name)
+	if err != nil {
+		return err
+	}
+	return t.mover.file(ctx, f, name, entry.Mode, entry.Ref.Size, pieces, true)
 }
 
 // checkLocal reports, as ErrName, a name that this system takes for something else than a file in the directory.

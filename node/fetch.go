@@ -26,6 +26,11 @@ type FetchOptions struct {
 	// Writer gets the bytes of a file in order, as they come. It is an error
 	// for a directory.
 	Writer io.Writer
+	// InPlace makes the output the store's own copy of the content, so that it
+	// takes room once: it is served from there, and checked for change. While
+	// the output is written, at most 64 MiB are on the disk twice. It needs an
+	// Output.
+	InPlace bool
 
 	// SearchTimeout is for how long somebody is looked for who has the content
 	// before the fetch fails. 10 s.

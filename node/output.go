@@ -20,6 +20,7 @@ type output struct {
 	store   *content.Store
 	dir     string // to put the content into; empty if target is given
 	target  string // empty while only dir is known, or without an output
+	inPlace bool
 	exists  bool   // something is at target
 	written string // target once it holds the content
 	bytes   atomic.Uint64
@@ -28,8 +29,10 @@ type output struct {
 // newOutput checks that the output of a fetch of root can be written. Errors
 // wrap content.ErrTarget.
 func newOutput(store *content.Store, root stc.Hash, opts FetchOptions) (*output, error) {
-	o := &output{store: store}
+	o := &output{store: store, inPlace: opts.InPlace}
 	switch path := opts.Output; {
+	case path == "" && opts.InPlace:
+		return nil, fmt.Errorf("%w: what shall be served in place needs a path", content.ErrTarget)
 	case path == "":
 		return o, nil
 	case os.IsPathSeparator(path[len(path)-1]):
@@ -119,6 +122,7 @@ func (o *output) write(ctx context.Context, root stc.Hash) error {
 			return fmt.Errorf("%w: %s", ErrExists, o.target)
 		}
 	} else if _, err := o.store.Export(ctx, root, o.target, content.ExportOptions{
+		InPlace:  o.inPlace,
 		Progress: func(p content.ExportProgress) { o.bytes.Store(p.Bytes) },
 	}); errors.Is(err, content.ErrName) || errors.Is(err, content.ErrManifest) {
 		return fmt.Errorf("%w: %w", ErrVerification, err)

@@ -35,7 +35,8 @@ overwritten: if it is the same already, all is well, else fetch refuses. A fetch
 that was interrupted goes on where it was when the same command runs again.
 
 It exits with 0 only when everything is there and verified, and prints
-"HASH  PATH" on standard output. With --serve it then goes on serving the
+"HASH  PATH" on standard output. With --in-place the node keeps no copy of its own
+beside the output, and serves from that; see seed. With --serve it then goes on serving the
 content to others until SIGINT or SIGTERM.
 
 Example:
@@ -45,6 +46,7 @@ Example:
 		setup: func(fs *pflag.FlagSet) runFunc {
 			var f fetchFlags
 			fs.StringVarP(&f.output, "output", "o", "", "write to `PATH`, or to standard output if it is -")
+			fs.BoolVar(&f.inPlace, "in-place", false, "keep no copy beside the output; serve from that")
 			fs.BoolVar(&f.serve, "serve", false, "when it is complete, serve it to others until stopped")
 			fs.DurationVar(&f.timeout, "timeout", 0, "give up after this `TIME`, such as 90s or 2h; 0 is never")
 			fs.DurationVar(&f.search, "search-timeout", defaultSearchTimeout, "give up if nobody is found who has it in this `TIME`")
@@ -56,7 +58,7 @@ Example:
 
 type fetchFlags struct {
 	output                 string
-	serve                  bool
+	inPlace, serve         bool
 	timeout, search, stall time.Duration
 }
 
@@ -101,13 +103,16 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 	if f.timeout < 0 || f.search <= 0 || f.stall <= 0 {
 		return usagef("timeouts must be positive")
 	}
-	opts := node.FetchOptions{SearchTimeout: f.search, StallTimeout: f.stall, Output: f.output, Provide: f.serve}
+	opts := node.FetchOptions{SearchTimeout: f.search, StallTimeout: f.stall, Output: f.output, InPlace: f.inPlace, Provide: f.serve}
 	switch f.output {
 	case "":
 		opts.Output = "." + string(filepath.Separator)
 	case "-":
 		if a.options.json {
 			return usagef("--json and -o - both want standard output")
+		}
+		if f.inPlace {
+			return usagef("--in-place needs a file or directory to serve from, not standard output")
 		}
 		opts.Output, opts.Writer = "", a.stdout
 	}

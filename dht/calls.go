@@ -31,9 +31,13 @@ type outcome uint8
 
 const (
 	callAnswered outcome = iota
-	callStalled          // no answer in the time that this peer usually takes; asked once more
+	callStalled          // no answer in the time that this peer usually takes
+	callRepeated         // nor in the longest that it might; asked once more
 	callFailed           // given up; an answer counts still, for a while
 )
+
+// pending reports whether more is to come.
+func (o outcome) pending() bool { return o == callStalled || o == callRepeated }
 
 // callOptions vary a call from the usual.
 type callOptions struct {
@@ -74,13 +78,14 @@ type call struct {
 	index      int  // in the heap of calls
 }
 
-// callState says what the call waits for. waiting → stalled → failed, by the
-// clock; an answer ends the call in each of them.
+// callState says what the call waits for. waiting → stalled → repeated → failed,
+// by the clock; an answer ends the call in each of them.
 type callState uint8
 
 const (
 	callStateWaiting callState = iota
 	callStateStalled
+	callStateRepeated
 	callStateFailed
 )
 
@@ -111,9 +116,9 @@ func (c *calls) call(now time.Time, to Contact, request message, opts callOption
 	}
 	k.request.tx = k.tx
 	c.byTx[k.tx] = k
-	k.wake = now.Add(k.patience)
+	k.wake = now.Add(c.peers.stall(to))
 	if len(c.byTx) > maxCalls || !c.transmit(now, k) {
-		k.state, k.wake = callStateStalled, now // fails as soon as we are back in expire
+		k.state, k.wake = callStateRepeated, now // fails as soon as we are back in expire
 	}
 	heap.Push(&c.queue, k)
 	c.stats.RPC[methodOf(request.kind)].Sent++
@@ -187,19 +192,23 @@ func (c *calls) challenged(now time.Time, k *call, m *message) {
 		return
 	}
 	k.patience = c.peers.patience(k.to)
-	k.wake = now.Add(k.patience)
-	if k.state == callStateStalled {
+	switch k.state {
+	case callStateWaiting:
+		k.wake = now.Add(c.peers.stall(k.to))
+	case callStateStalled:
+		k.wake = now.Add(k.patience)
+	case callStateRepeated:
 		k.wake = now.Add(k.remaining())
 	}
 	heap.Fix(&c.queue, k.index)
 }
 
-// remaining is how long a stalled call goes on until it fails.
+// remaining is how long a call goes on after it was repeated until it fails.
 func (k *call) remaining() time.Duration {
 	return max((patienceToFail-1)*k.patience, minCallTime-k.patience)
 }
 
-// repeat sends the request of a stalled call once more, as far as it may.
+// repeat sends the request of a call once more, as far as it may.
 func (c *calls) repeat(now time.Time, k *call) {
 	wait := k.remaining()
 	if !k.opts.bare {
@@ -229,9 +238,16 @@ func (c *calls) expire(now time.Time) {
 		switch k.state {
 		case callStateWaiting:
 			k.state = callStateStalled
-			c.repeat(now, k)
+			k.wake = k.sent.Add(max(k.patience, now.Sub(k.sent)))
+			heap.Fix(&c.queue, 0)
 			k.report(now, report{outcome: callStalled})
 		case callStateStalled:
+			k.state = callStateRepeated
+			c.repeat(now, k)
+			if k.repeats > 0 {
+				k.report(now, report{outcome: callRepeated})
+			}
+		case callStateRepeated:
 			if k.opts.insist && k.repeats == 1 {
 				c.repeat(now, k)
 				continue

@@ -111,18 +111,18 @@ func TestCallStallsFailsAndIsAnsweredLate(t *testing.T) {
 	b := newCallsBench()
 	tx := b.ask(kindFindNode)
 	b.pass(defaultPatience)
-	if got := b.outcomes(); len(got) != 1 || got[0] != callStalled || len(b.sent) != 2 || b.sent[1].tx != tx {
+	if got := b.outcomes(); len(got) != 2 || got[0] != callStalled || got[1] != callRepeated || len(b.sent) != 2 || b.sent[1].tx != tx {
 		t.Fatalf("after a stall: %v, sent %d", got, len(b.sent))
 	}
 	b.pass(2 * defaultPatience)
-	if got := b.outcomes(); len(got) != 2 || got[1] != callFailed || len(b.failed) != 1 || len(b.sent) != 2 {
+	if got := b.outcomes(); len(got) != 3 || got[2] != callFailed || len(b.failed) != 1 || len(b.sent) != 2 {
 		t.Fatalf("given up: %v, sent %d", got, len(b.sent))
 	}
 	b.pass(lateAnswers - 1)
 	if !b.answered(b.now, callee.Key, callee.Addr, &message{kind: kindFindNode | kindAnswer, tx: tx}) {
 		t.Fatal("a late answer is not taken")
 	}
-	if got := b.outcomes(); len(got) != 3 || got[2] != callAnswered {
+	if got := b.outcomes(); len(got) != 4 || got[3] != callAnswered {
 		t.Errorf("%v", got)
 	}
 	if s := b.stats.RPC[MethodFindNode]; s != (RPCStats{Sent: 1, Repeated: 1, Failed: 1, Answered: 1, Late: 1}) {
@@ -147,7 +147,7 @@ func TestPatience(t *testing.T) {
 		b.pass(200 * time.Millisecond)
 		b.answered(b.now, callee.Key, callee.Addr, &message{kind: kindPing | kindAnswer, tx: tx})
 	}
-	if got := b.peers.patience(callee); got < 200*time.Millisecond || got > 300*time.Millisecond {
+	if got := b.peers.patience(callee); got < 200*time.Millisecond || got > 300*time.Millisecond || b.peers.stall(callee) >= got {
 		t.Errorf("patience of %v with a peer that takes 200 ms", got)
 	}
 	stranger := callee

@@ -127,7 +127,7 @@ func Test200Nodes(t *testing.T) {
 		var want []Contact
 		for _, p := range providers {
 			stored, err := p.Provide(t.Context(), key)
-			if stored != 20 || err != nil {
+			if stored < 20 || stored > 25 || err != nil {
 				t.Errorf("stored at %d nodes: %v", stored, err)
 			}
 			want = append(want, p.contact())

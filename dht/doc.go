@@ -8,10 +8,11 @@
 //	└ machine  a node as a pure state machine        machine.go, serve.go, upkeep.go
 //	  ├ search     runs a lookup                     search.go
 //	  │ └ lookup   whom to ask next                  lookup.go
-//	  ├ publisher  what we provide                   publisher.go, publish.go
+//	  ├ publisher  what we provide                   publisher.go, publish.go, sweep.go
 //	  ├ calls      requests and their answers        calls.go
 //	  ├ table      the nodes we know                 table.go, table_query.go, tablefile.go
 //	  ├ peers      who was heard of lately           peers.go
+//	  ├ estimate   how large and lasting all is      estimate.go
 //	  ├ records    what others provide               records.go
 //	  ├ errands    searches for those behind a link  errand.go
 //	  ├ reach      whether others can call us        reach.go

@@ -22,9 +22,11 @@ import (
 // alpha of them are asked at a time. A stalled call frees its slot and its place
 // at once, so a silent node costs a moment's patience and not a timeout, and its
 // answer counts whenever it comes, even after it was given up. While fewer than
-// k others are known, stalled nodes are waited for. Once the closest of the targets has
-// answered, nothing closer is likely to turn up, and all others are asked in
-// one go.
+// k others are known, stalled nodes are waited for.
+//
+// Once a node has answered that is among the targets still, we have found the
+// neighbourhood. All others are asked in one go then, and a few beyond them in
+// place of those that will turn out to be dead.
 //
 // The lookup is done when every target has answered, which makes them its
 // result, or when it has asked as many nodes as it may. It stays usable after
@@ -40,6 +42,7 @@ type lookup struct {
 	inFlight int // nodes in state lookupAsked
 	stats    lookupCounts
 
+	first         []*lookupNode // asked before the others until somebody answers
 	alive, chosen []*lookupNode // scratch of targets
 }
 
@@ -48,6 +51,7 @@ type lookupConfig struct {
 	self      stc.Hash
 	k         int
 	alpha     int
+	spare     int // nodes beyond the k closest that are asked with them
 	maxAsked  int // nodes that are asked at all
 	perSubnet int // targets of one /24 or /48; <0: no limit
 }
@@ -135,17 +139,27 @@ func (l *lookup) dropFarthest() {
 	}
 }
 
+// prefer has these nodes, as far as they are known, asked before all others
+// until somebody has answered.
+func (l *lookup) prefer(ids []stc.Hash) {
+	for _, id := range ids {
+		if n := l.byID[id]; n != nil {
+			l.first = append(l.first, n)
+		}
+	}
+}
+
 // targets returns the k closest candidates that have not failed. Those that
 // stall are among them only if there are no others. The result is valid until
 // the next call.
-func (l *lookup) targets() []*lookupNode {
+func (l *lookup) targets(k int) []*lookupNode {
 	l.alive = l.alive[:0]
 	for _, n := range l.sorted {
 		if n.state != lookupFailed && n.state != lookupStalled {
 			l.alive = append(l.alive, n)
 		}
 	}
-	if len(l.alive) < l.cfg.k {
+	if len(l.alive) < k {
 		l.alive = l.alive[:0]
 		for _, n := range l.sorted {
 			if n.state != lookupFailed {
@@ -153,13 +167,34 @@ func (l *lookup) targets() []*lookupNode {
 			}
 		}
 	}
-	l.chosen = l.choose(l.chosen[:0], l.alive)
+	l.chosen = l.choose(l.chosen[:0], l.alive, k)
 	return l.chosen
 }
 
+// arrived reports whether a node has answered that is among the targets.
+func (l *lookup) arrived() bool {
+	return slices.ContainsFunc(l.targets(l.cfg.k), func(n *lookupNode) bool { return n.state == lookupAnswered })
+}
+
+// candidates returns the n closest candidates that have neither failed nor
+// stalled, without those that skip names.
+func (l *lookup) candidates(n int, skip func(stc.Hash) bool) []Contact {
+	l.alive = l.alive[:0]
+	for _, c := range l.sorted {
+		if c.state != lookupFailed && c.state != lookupStalled && !skip(c.ID) {
+			l.alive = append(l.alive, c)
+		}
+	}
+	var contacts []Contact
+	for _, c := range l.choose(nil, l.alive, n) {
+		contacts = append(contacts, c.Contact)
+	}
+	return contacts
+}
+
 // choose appends to dst the k closest of nodes, of many subnets if it can be.
-func (l *lookup) choose(dst, nodes []*lookupNode) []*lookupNode {
-	return diverse(dst, nodes, l.cfg.k, l.cfg.perSubnet, func(n *lookupNode) netip.AddrPort { return n.Addr })
+func (l *lookup) choose(dst, nodes []*lookupNode, k int) []*lookupNode {
+	return diverse(dst, nodes, k, l.cfg.perSubnet, func(n *lookupNode) netip.AddrPort { return n.Addr })
 }
 
 // next returns the nodes to be called now, which count as asked from here on.
@@ -168,10 +203,14 @@ func (l *lookup) choose(dst, nodes []*lookupNode) []*lookupNode {
 func (l *lookup) next() []Contact {
 	var calls []Contact
 again:
-	targets := l.targets()
-	slots := l.cfg.alpha
-	if len(targets) > 0 && targets[0].state == lookupAnswered {
-		slots = l.cfg.k
+	slots, wanted := l.cfg.alpha, l.cfg.k
+	if l.arrived() {
+		wanted += l.cfg.spare
+		slots = wanted
+	}
+	targets := l.targets(wanted)
+	if l.stats.answered == 0 && len(l.first) > 0 {
+		targets = slices.Concat(l.first, targets)
 	}
 	for _, n := range targets {
 		if l.inFlight >= slots || l.stats.asked >= l.cfg.maxAsked {
@@ -240,7 +279,7 @@ func (l *lookup) failed(id stc.Hash) {
 
 // done reports whether there is nobody left to ask or to wait for.
 func (l *lookup) done() bool {
-	for _, n := range l.targets() {
+	for _, n := range l.targets(l.cfg.k) {
 		switch n.state {
 		case lookupAsked, lookupStalled:
 			return false
@@ -255,7 +294,7 @@ func (l *lookup) done() bool {
 
 // complete reports whether all targets have answered, and at least one has.
 func (l *lookup) complete() bool {
-	for _, n := range l.targets() {
+	for _, n := range l.targets(l.cfg.k) {
 		if n.state != lookupAnswered {
 			return false
 		}
@@ -272,7 +311,7 @@ func (l *lookup) result() []Contact {
 		}
 	}
 	var result []Contact
-	for _, n := range l.choose(nil, answered) {
+	for _, n := range l.choose(nil, answered, l.cfg.k) {
 		result = append(result, n.Contact)
 	}
 	return result

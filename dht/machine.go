@@ -1,11 +1,14 @@
 package dht
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	crand "crypto/rand"
@@ -42,6 +45,7 @@ type machine struct {
 	publisher *publisher
 	errands   *errands
 	reach     *reach
+	estimate  *estimate
 	upkeep    upkeep
 	searches  []*search // under way, in the order in which they began
 	callers   int       // searches among them that a caller of DHT waits for
@@ -86,7 +90,8 @@ func newMachine(cfg Config, now time.Time) (*machine, error) {
 		strangers: cfg.RateStrangers, addr: cfg.RateAddress, subnet: cfg.RateSubnet,
 		remember: max(4096, 2*cfg.RememberedPeers),
 	})
-	m.table = newTable(m.id, tableConfig{
+	m.estimate = new(estimate)
+	m.table = newTable(m.id, m.estimate, tableConfig{
 		k: cfg.K, maxPerSubnet: cfg.TablePerSubnet,
 		questionable: cfg.QuestionableAfter, check: cfg.CheckInterval,
 	})
@@ -248,7 +253,8 @@ func (m *machine) addContact(now time.Time, c Contact) error {
 // routing.
 func (m *machine) met(now time.Time, c Contact, answered bool) {
 	m.gate.proven(c.Addr)
-	m.peers.touch(c).routes = true
+	p := m.peers.touch(c)
+	p.routes, p.heard = true, now
 	placed, first := m.table.heard(now, c, answered)
 	if placed == placedNew || placed == placedCandidate {
 		m.upkeep.soon(now)
@@ -309,4 +315,41 @@ func (m *machine) seeds(target stc.Hash) []Contact {
 		seeds = m.table.closest(nil, target, n, anyEntry)
 	}
 	return seeds
+}
+
+// promising returns those of the nodes we know that are expected to hold the
+// records of target, the best to ask first: who was heard of lately is there
+// more likely, and who is near answers sooner.
+func (m *machine) promising(now time.Time, target stc.Hash) []stc.Hash {
+	radius, ok := m.estimate.radius(m.cfg.K)
+	if !ok {
+		return nil
+	}
+	type choice struct {
+		id   stc.Hash
+		cost time.Duration
+	}
+	var choices []choice
+	lifetime := m.estimate.lifetime()
+	consider := func(c Contact, heard time.Time) {
+		if fraction(c.ID, target) < radius {
+			gone := 1 - math.Exp(-float64(now.Sub(heard))/float64(lifetime))
+			cost := m.peers.expected(c) + time.Duration(gone*float64(m.peers.patience(c)))
+			choices = append(choices, choice{c.ID, cost})
+		}
+	}
+	for _, c := range m.table.closest(nil, target, m.cfg.K, callable) {
+		consider(c, m.table.get(c.ID).heard)
+	}
+	for _, e := range m.peers.near(target, m.cfg.K) {
+		if m.table.get(e.ID) == nil {
+			consider(e.Contact, e.heard)
+		}
+	}
+	slices.SortStableFunc(choices, func(a, b choice) int { return cmp.Compare(a.cost, b.cost) })
+	ids := make([]stc.Hash, 0, len(choices))
+	for _, c := range choices {
+		ids = append(ids, c.id)
+	}
+	return ids
 }

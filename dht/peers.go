@@ -24,7 +24,8 @@ type peer struct {
 	proof   cookie // shows this peer that we receive at our address
 	proofAt time.Time
 	rtt     rtt
-	routes  bool // takes part in routing: answered, and is no client
+	heard   time.Time // when it last proved that it is there
+	routes  bool      // takes part in routing: answered, and is no client
 }
 
 func newPeers(size int, proofs time.Duration) *peers {
@@ -69,8 +70,17 @@ func (p *peers) measured(c Contact, sample time.Duration) {
 	p.rtt.add(sample)
 }
 
-// patience returns how long an answer of c may take before the call counts as
-// stalled.
+// stall returns how long an answer of c may take before others are asked in its
+// place.
+func (p *peers) stall(c Contact) time.Duration {
+	if e, ok := p.lru.Peek(c.ID); ok && e.Addr == c.Addr && e.rtt.known() {
+		return e.rtt.stall()
+	}
+	return p.rtt.stall()
+}
+
+// patience returns how long an answer of c may take before the request is
+// repeated.
 func (p *peers) patience(c Contact) time.Duration {
 	if e, ok := p.lru.Peek(c.ID); ok && e.Addr == c.Addr && e.rtt.known() {
 		return e.rtt.patience()
@@ -94,17 +104,38 @@ func (p *peers) closest(target stc.Hash, n int) []Contact {
 
 // closestOf returns the n peers closest to target that pass keep.
 func (p *peers) closestOf(target stc.Hash, n int, keep func(*peer) bool) []Contact {
+	var best []Contact
+	for _, e := range p.nearestOf(target, n, keep) {
+		best = append(best, e.Contact)
+	}
+	return best
+}
+
+// near returns the n peers closest to target that take part in routing.
+func (p *peers) near(target stc.Hash, n int) []*peer {
+	return p.nearestOf(target, n, func(e *peer) bool { return e.routes })
+}
+
+func (p *peers) nearestOf(target stc.Hash, n int, keep func(*peer) bool) []*peer {
 	near := newNearest[*peer](target, n)
 	for _, e := range p.lru.Values() {
 		if near.mayTake(&e.ID) && keep(e) {
 			near.take(&e.ID, e)
 		}
 	}
-	best := make([]Contact, 0, len(near.list))
+	best := make([]*peer, 0, len(near.list))
 	for _, x := range near.list {
-		best = append(best, x.value.Contact)
+		best = append(best, x.value)
 	}
 	return best
+}
+
+// expected returns how long an answer of c is expected to take.
+func (p *peers) expected(c Contact) time.Duration {
+	if e, ok := p.lru.Peek(c.ID); ok && e.Addr == c.Addr && e.rtt.known() {
+		return e.rtt.smoothed
+	}
+	return p.rtt.smoothed
 }
 
 // rtt estimates a round-trip time as RFC 6298 section 2 does. The zero value
@@ -125,16 +156,25 @@ func (r *rtt) known() bool { return r.smoothed > 0 }
 func (r *rtt) add(sample time.Duration) {
 	sample = max(sample, time.Microsecond)
 	if !r.known() {
-		r.smoothed, r.variation = sample, sample/2
+		r.smoothed, r.variation = sample, sample/4
 		return
 	}
 	r.variation += ((r.smoothed - sample).Abs() - r.variation) / 4
 	r.smoothed += (sample - r.smoothed) / 8
 }
 
+// stall is how long an answer usually takes at most.
+func (r *rtt) stall() time.Duration {
+	if !r.known() {
+		return defaultPatience
+	}
+	return min(max(r.smoothed+max(2*r.variation, r.smoothed/3), minPatience), maxPatience)
+}
+
+// patience is how long an answer is waited for before the request is repeated.
 func (r *rtt) patience() time.Duration {
 	if !r.known() {
 		return defaultPatience
 	}
-	return min(max(r.smoothed+4*r.variation, minPatience), maxPatience)
+	return min(max(r.smoothed+max(4*r.variation, r.smoothed/2), minPatience), maxPatience)
 }

@@ -9,23 +9,45 @@ import (
 	"github.com/seigr/sttnode/stc"
 )
 
-// publishRun is one publish of one key: a search for the K closest nodes, then
-// an ADD_PROVIDER to each. It ends when all of those have answered or failed.
+// publishRun is one publish of one key: an ADD_PROVIDER to each of the K closest
+// nodes. A search finds them, and storing does not wait for its end:
+//
+//   - at once, those get the record that we know well and that are as close as
+//     the K closest are expected to be;
+//   - as soon as publishWitnesses nodes have answered the search, the K closest
+//     that anybody named, each of whom knows the neighbourhood of the key;
+//   - when one of them stalls, fails or refuses, the next one.
+//
+// The run ends when the search has and the K closest have all answered.
 type publishRun struct {
 	p      *publisher
 	k      *providedKey
 	search *search
-	asked  []Contact // may hold the record, or soon will
-	stored []Contact // hold it for sure
-	open   int       // calls without a result
-	heard  bool      // somebody has answered
+	asked  []*Contact        // may hold the record, or soon will
+	stored []*Contact        // hold it for sure
+	passed map[stc.Hash]bool // asked; true if it stalled, failed or refused, and has not stored it since
+	open   int               // calls without a result
+	done   bool              // the search is over
+	heard  bool              // somebody has answered
 	over   bool
+	err    error // of the search
 }
+
+const (
+	// publishK is how many nodes the search of a publish looks for. Each of
+	// them names the K closest.
+	publishK = 6
+	// publishWitnesses: so many of them have answered before we store at nodes
+	// that we only heard of.
+	publishWitnesses = 2
+	// publishAsks times K nodes are asked at most to store one key.
+	publishAsks = 4
+)
 
 // deadline returns when advance must be called at the latest; zero for never.
 func (p *publisher) deadline() time.Time {
 	var at time.Time
-	if len(p.queue) > 0 && p.running < maxPublishing {
+	if len(p.queue) > 0 && p.mayStart() {
 		if at = p.queue[0].next; at.Before(p.starts.next()) {
 			at = p.starts.next()
 		}
@@ -38,8 +60,12 @@ func (p *publisher) deadline() time.Time {
 
 // advance starts the publishes and sends the batches that are due.
 func (p *publisher) advance(now time.Time) {
-	for len(p.queue) > 0 && p.running < maxPublishing && !p.queue[0].next.After(now) && p.starts.allow(now) {
-		p.start(now, heap.Pop(&p.queue).(*providedKey))
+	for len(p.queue) > 0 && p.mayStart() && !p.queue[0].next.After(now) && p.starts.allow(now) {
+		if k := heap.Pop(&p.queue).(*providedKey); p.crowded(now, k.key) {
+			p.sweep(now, k)
+		} else {
+			p.start(now, k)
+		}
 	}
 	for len(p.batches) > 0 && p.sends.allow(now) {
 		b := p.batches[0]
@@ -48,15 +74,21 @@ func (p *publisher) advance(now time.Time) {
 	}
 }
 
+// mayStart reports whether not too much is under way.
+func (p *publisher) mayStart() bool {
+	return p.running < maxPublishing && len(p.batches) < maxWaitingBatches
+}
+
 // send makes the call of a batch.
 func (p *publisher) send(now time.Time, b batch) {
-	if len(b.keys) == 0 {
-		return // all taken back meanwhile
+	if len(b.keys) == 0 { // all taken back meanwhile
+		b.onDone(nil, 0, false)
+		return
 	}
 	over := false
 	request := message{kind: kindAddProvider, ttl: b.ttl, webSocket: p.m.cfg.WebSocket, keys: b.keys}
 	p.m.calls.call(now, b.to, request, callOptions{insist: true}, func(_ time.Time, r report) {
-		if over || r.outcome == callStalled {
+		if over || r.outcome.pending() {
 			return
 		}
 		over = true
@@ -71,53 +103,85 @@ func (p *publisher) send(now time.Time, b batch) {
 // start begins a publish of a key that has just left the queue.
 func (p *publisher) start(now time.Time, k *providedKey) {
 	p.running++
-	run := &publishRun{p: p, k: k}
+	run := &publishRun{p: p, k: k, passed: make(map[stc.Hash]bool)}
 	k.run = run
-	s := p.m.startSearch(now, PurposePublish, k.key, nil, func(now time.Time, r searchResult) { run.store(now, r) })
-	if !run.over {
-		run.search = s
-	}
+	s := p.m.startSearch(now, PurposePublish, k.key, nil, func(now time.Time, r searchResult) {
+		run.done, run.err = true, r.err
+		if run.search != nil {
+			run.store(now)
+		}
+	})
+	run.search = s
+	s.onStep = run.store
+	run.store(now)
 }
 
-// store sends the record to the nodes that the search has found.
-func (run *publishRun) store(now time.Time, r searchResult) {
+// store sends the record to the nodes that are to have it and were not asked
+// yet, and ends the run when there is nobody left to ask or to wait for.
+func (run *publishRun) store(now time.Time) {
 	if run.over {
 		return
 	}
-	if len(r.closest) == 0 {
-		err := r.err
-		if err == nil {
-			err = ErrNoAnswer
+	m, l := run.p.m, run.search.lookup
+	targets := l.candidates(m.cfg.K, func(id stc.Hash) bool { return run.passed[id] })
+	certain := run.done || l.stats.answered >= publishWitnesses
+	radius, known := m.estimate.radius(m.cfg.K)
+	waiting := 0
+	for _, c := range targets {
+		passed, asked := run.passed[c.ID]
+		switch {
+		case asked && !passed:
+			if !slices.ContainsFunc(run.stored, func(x *Contact) bool { return x.ID == c.ID }) {
+				waiting++
+			}
+		case len(run.asked) >= publishAsks*m.cfg.K:
+		case certain, known && fraction(c.ID, run.k.key) < radius && m.wellKnown(now, c):
+			waiting++
+			run.ask(now, &c)
 		}
-		run.end(now, err)
-		return
 	}
-	run.open = len(r.closest)
-	for _, c := range r.closest {
-		run.asked = append(run.asked, c)
-		request := message{kind: kindAddProvider, ttl: run.p.ttl(), webSocket: run.p.m.cfg.WebSocket, keys: []stc.Hash{run.k.key}}
-		counted := false
-		run.p.m.calls.call(now, c, request, callOptions{insist: true}, func(now time.Time, r report) {
-			if r.outcome == callStalled {
-				return
+	// Who has stalled is waited for only where nobody else is left.
+	if run.done && (waiting == 0 && len(targets) >= m.cfg.K || run.open == 0) {
+		run.end(now, nil)
+	}
+}
+
+// wellKnown reports whether c has answered us lately and will take us for who
+// we are without a challenge.
+func (m *machine) wellKnown(now time.Time, c Contact) bool {
+	e := m.table.get(c.ID)
+	return e != nil && e.Addr == c.Addr && m.table.liveness(e, now) != livenessBad && !e.answered.IsZero() && e.failures == 0 &&
+		m.peers.proof(now, c) != cookie{}
+}
+
+// ask asks c to store the record.
+func (run *publishRun) ask(now time.Time, c *Contact) {
+	run.asked = append(run.asked, c)
+	run.passed[c.ID] = false
+	run.open++
+	counted := false
+	request := message{kind: kindAddProvider, ttl: run.p.ttl(), webSocket: run.p.m.cfg.WebSocket, keys: []stc.Hash{run.k.key}}
+	run.p.m.calls.call(now, *c, request, callOptions{insist: true}, func(now time.Time, r report) {
+		stored := r.outcome == callAnswered && r.answer.stored&1 != 0
+		run.heard = run.heard || r.outcome == callAnswered
+		switch {
+		case run.over: // late: it counts as a holder, to be told when we withdraw
+			if stored {
+				run.k.held(c, run.p.m.cfg.K)
 			}
-			run.heard = run.heard || r.outcome == callAnswered
-			if r.outcome == callAnswered && r.answer.stored&1 != 0 {
-				if run.over { // late: it counts as a holder, to be told when we withdraw
-					run.k.held(c, run.p.m.cfg.K)
-					return
-				}
-				run.stored = append(run.stored, c)
-			}
-			if counted || run.over {
-				return
-			}
+			return
+		case stored:
+			run.passed[c.ID] = false
+			run.stored = append(run.stored, c)
+		case r.outcome != callRepeated:
+			run.passed[c.ID] = true
+		}
+		if !r.outcome.pending() && !counted {
 			counted = true
-			if run.open--; run.open == 0 {
-				run.end(now, nil)
-			}
-		})
-	}
+			run.open--
+		}
+		run.store(now)
+	})
 }
 
 // end ends the run and schedules the key anew. err, if not nil, says why
@@ -128,11 +192,17 @@ func (run *publishRun) end(now time.Time, err error) {
 	k.run = nil
 	p.running--
 	if run.search != nil {
+		run.search.onStep = nil
 		run.search.cancel(now, ErrUnprovided)
 	}
 	if err == nil && len(run.stored) == 0 {
-		if err = ErrNoAnswer; run.heard {
+		switch {
+		case run.heard:
 			err = ErrRefused
+		case run.err != nil:
+			err = run.err
+		default:
+			err = ErrNoAnswer
 		}
 	}
 	if err == nil {
@@ -141,18 +211,23 @@ func (run *publishRun) end(now time.Time, err error) {
 			k.held(c, p.m.cfg.K)
 		}
 		k.fails = 0
-		every := p.m.cfg.RepublishInterval
+		every := p.interval()
 		k.next = now.Add(every - time.Duration(p.m.rng.Int64N(int64(every/republishSpread)+1)))
 		p.m.stats.Published++
 	} else {
-		k.next = now.Add(min(retryAfter<<min(k.fails, 16), maxRetryAfter, p.m.cfg.RepublishInterval))
-		k.fails++
+		k.next = now.Add(p.backOff(k))
 		if !errors.Is(err, ErrUnprovided) {
 			p.m.stats.PublishFail++
 		}
 	}
 	heap.Push(&p.queue, k)
 	k.finish(len(run.stored), err)
+}
+
+// backOff returns when a key that nobody holds is tried again, ever later.
+func (p *publisher) backOff(k *providedKey) time.Duration {
+	k.fails++
+	return min(retryAfter<<min(k.fails-1, 16), maxRetryAfter, p.m.cfg.RepublishInterval)
 }
 
 // finish tells everybody who waits for the publish of k how it ended.
@@ -165,12 +240,12 @@ func (k *providedKey) finish(stored int, err error) {
 }
 
 // held takes note that c holds our record of k.
-func (k *providedKey) held(c Contact, limit int) {
-	if i := slices.IndexFunc(k.holders, func(x Contact) bool { return x.ID == c.ID }); i >= 0 {
+func (k *providedKey) held(c *Contact, limit int) {
+	if i := slices.IndexFunc(k.holders, func(x *Contact) bool { return x.ID == c.ID }); i >= 0 {
 		k.holders[i] = c
 		return
 	}
-	i, _ := slices.BinarySearchFunc(k.holders, c.ID, func(x Contact, id stc.Hash) int {
+	i, _ := slices.BinarySearchFunc(k.holders, c.ID, func(x *Contact, id stc.Hash) int {
 		return compareDistance(k.key, x.ID, id)
 	})
 	k.holders = slices.Insert(k.holders, i, c)
@@ -180,10 +255,12 @@ func (k *providedKey) held(c Contact, limit int) {
 // wants reports whether c is among the limit nodes closest to k that we know
 // of, and does not hold its record already, at the address where it is now.
 func (k *providedKey) wants(c Contact, limit int) bool {
-	if slices.Contains(k.holders, c) {
-		return false
+	for _, h := range k.holders {
+		if h.ID == c.ID {
+			return *h != c
+		}
 	}
-	return len(k.holders) < limit || compareDistance(k.key, c.ID, k.holders[limit-1].ID) < 0 || containsID(k.holders, c.ID)
+	return len(k.holders) < limit || compareDistance(k.key, c.ID, k.holders[limit-1].ID) < 0
 }
 
 func containsID(cs []Contact, id stc.Hash) bool {

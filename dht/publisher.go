@@ -35,7 +35,8 @@ const (
 	batchesPerSec   = 100
 	maxBatches      = 8192
 
-	republishSpread = 20 // a republish comes up to a 20th of its interval early
+	minRepublish    = time.Minute // of the interval, however short nodes stay
+	republishSpread = 20          // a republish comes up to a 20th of its interval early
 	retryAfter      = 30 * time.Second
 	maxRetryAfter   = time.Hour
 )
@@ -43,13 +44,14 @@ const (
 // providedKey is one key that we provide.
 type providedKey struct {
 	key     stc.Hash
-	holders []Contact // nodes that hold our record, the closest first, 2 K at most
-	next    time.Time // when it is to be published
-	index   int       // in the queue; −1 while it runs
-	place   int       // in the list
-	fails   int       // publishes in a row after which nobody held it
+	holders []*Contact // nodes that hold our record, the closest first, 2 K at most
+	next    time.Time  // when it is to be published
+	index   int        // in the queue; −1 while it runs
+	place   int        // in the list
+	fails   int        // publishes in a row after which nobody held it
 	waiters []func(stored int, err error)
 	run     *publishRun // nil while it is scheduled
+	swept   bool        // a sweep is under way that has begun with it, or stores it
 }
 
 // batch is one ADD_PROVIDER of several keys to one node.
@@ -81,7 +83,7 @@ func (p *publisher) holders(key stc.Hash) int {
 	n := len(k.holders)
 	if k.run != nil {
 		for _, c := range k.run.stored {
-			if !containsID(k.holders, c.ID) {
+			if !slices.ContainsFunc(k.holders, func(x *Contact) bool { return x.ID == c.ID }) {
 				n++
 			}
 		}
@@ -99,7 +101,7 @@ func (p *publisher) provide(now time.Time, key stc.Hash, done func(stored int, e
 		p.keys[key] = k
 		p.list = append(p.list, k)
 		heap.Push(&p.queue, k)
-	} else if k.run == nil {
+	} else if k.run == nil && !k.swept {
 		p.hurry(now, k)
 	}
 	k.waiters = append(k.waiters, done)
@@ -129,7 +131,7 @@ func (p *publisher) unprovide(now time.Time, keys []stc.Hash, done func(withdraw
 			if !ok || len(work[i].keys) == maxKeys {
 				i = len(work)
 				byHolder[h.ID] = i
-				work = append(work, batch{to: h})
+				work = append(work, batch{to: *h})
 			}
 			work[i].keys = append(work[i].keys, key)
 		}
@@ -154,11 +156,11 @@ func (p *publisher) unprovide(now time.Time, keys []stc.Hash, done func(withdraw
 }
 
 // stop forgets a key and returns who may hold a record of it.
-func (p *publisher) stop(now time.Time, k *providedKey) []Contact {
-	holders := k.holders
+func (p *publisher) stop(now time.Time, k *providedKey) []*Contact {
+	holders := slices.Clone(k.holders)
 	if run := k.run; run != nil {
 		for _, c := range run.asked {
-			if !containsID(holders, c.ID) {
+			if !slices.ContainsFunc(holders, func(x *Contact) bool { return x.ID == c.ID }) {
 				holders = append(holders, c)
 			}
 		}
@@ -197,7 +199,7 @@ func (p *publisher) nodeUp(now time.Time, c Contact) {
 	var keys []stc.Hash
 	for _, k := range p.list {
 		switch {
-		case k.run != nil:
+		case k.run != nil, k.swept:
 			// Its search finds the node if it is close enough.
 		case len(k.holders) == 0:
 			p.hurry(now, k)
@@ -208,14 +210,14 @@ func (p *publisher) nodeUp(now time.Time, c Contact) {
 	for len(keys) > 0 && len(p.batches) < maxBatches {
 		n := min(len(keys), maxKeys)
 		p.batches = append(p.batches, batch{to: c, keys: slices.Clone(keys[:n]), ttl: p.ttl(),
-			onDone: func(sent []stc.Hash, stored uint32, _ bool) { p.offered(c, sent, stored) }})
+			onDone: func(sent []stc.Hash, stored uint32, _ bool) { p.offered(&c, sent, stored) }})
 		keys = keys[n:]
 	}
 }
 
 // offered takes note of which of the keys that were offered to c it stored.
 // One that was taken back meanwhile is taken back from c as well.
-func (p *publisher) offered(c Contact, sent []stc.Hash, stored uint32) {
+func (p *publisher) offered(c *Contact, sent []stc.Hash, stored uint32) {
 	var gone []stc.Hash
 	for i, key := range sent {
 		switch k := p.keys[key]; {
@@ -227,8 +229,14 @@ func (p *publisher) offered(c Contact, sent []stc.Hash, stored uint32) {
 		}
 	}
 	if len(gone) > 0 {
-		p.batches = append(p.batches, batch{to: c, keys: gone, onDone: func([]stc.Hash, uint32, bool) {}})
+		p.batches = append(p.batches, batch{to: *c, keys: gone, onDone: func([]stc.Hash, uint32, bool) {}})
 	}
+}
+
+// interval is the time between two publishes of a key: the shorter, the shorter
+// nodes stay, so that some holders are always left.
+func (p *publisher) interval() time.Duration {
+	return min(p.m.cfg.RepublishInterval, max(p.m.estimate.lifetime()/2, minRepublish))
 }
 
 // ttl is what we ask others to keep our records for, in seconds.

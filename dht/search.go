@@ -21,6 +21,7 @@ type search struct {
 
 	seen       map[providerAt]struct{} // providers that were reported
 	onProvider func(Contact)           // told of each provider once; nil if none are looked for
+	onStep     func(now time.Time)     // called when a call has come to something and the search goes on, if not nil
 	onDone     func(now time.Time, r searchResult)
 	release    func() // called at the end, if not nil
 }
@@ -66,14 +67,22 @@ type LookupStats struct {
 // returns; they must not call back.
 func (m *machine) startSearch(now time.Time, purpose Purpose, target stc.Hash, onProvider func(Contact), onDone func(time.Time, searchResult)) *search {
 	k := m.cfg.K
-	if purpose == PurposeRefresh && target != m.id {
+	switch {
+	case purpose == PurposeRefresh && target != m.id:
 		k = min(k, refreshK)
+	case purpose == PurposePublish:
+		k = min(k, publishK)
 	}
+	return m.startSearchOf(now, purpose, target, k, onProvider, onDone)
+}
+
+// startSearchOf is startSearch for the k closest nodes.
+func (m *machine) startSearchOf(now time.Time, purpose Purpose, target stc.Hash, k int, onProvider func(Contact), onDone func(time.Time, searchResult)) *search {
 	s := &search{
 		m:       m,
 		purpose: purpose,
 		lookup: newLookup(target, lookupConfig{
-			self: m.id, k: k, alpha: m.cfg.Alpha, maxAsked: m.cfg.MaxAsked, perSubnet: m.answerPerSubnet(),
+			self: m.id, k: k, alpha: m.cfg.Alpha, spare: k / 10, maxAsked: m.cfg.MaxAsked, perSubnet: m.answerPerSubnet(),
 		}),
 		began:      now,
 		deadline:   now.Add(m.cfg.LookupTimeout),
@@ -87,6 +96,7 @@ func (m *machine) startSearch(now time.Time, purpose Purpose, target stc.Hash, o
 		s.found(m.records.get(m.rng, now, target, m.cfg.MaxProviders, netip.AddrPort{}))
 	}
 	s.lookup.add(m.seeds(target))
+	s.lookup.prefer(m.promising(now, target))
 	s.step(now)
 	return s
 }
@@ -101,8 +111,12 @@ func (s *search) step(now time.Time) {
 		request.kind = kindFindProviders
 	}
 	opts := callOptions{insist: len(s.lookup.sorted) < s.m.cfg.K}
+	// An answer holds K nodes: who looks for more asks each for those around it.
+	around := s.lookup.cfg.k > s.m.cfg.K && s.lookup.arrived()
 	for _, c := range s.lookup.next() {
-		s.requests++
+		if s.requests++; around {
+			request.target = c.ID
+		}
 		s.m.calls.call(now, c, request, opts, func(now time.Time, r report) { s.report(now, c, r) })
 	}
 	if s.lookup.done() {
@@ -116,8 +130,9 @@ func (s *search) report(now time.Time, from Contact, r report) {
 	}
 	switch r.outcome {
 	case callStalled:
-		s.requests++ // the call is repeated
 		s.lookup.stalled(from.ID)
+	case callRepeated:
+		s.requests++
 	case callFailed:
 		s.lookup.failed(from.ID)
 	case callAnswered:
@@ -132,6 +147,9 @@ func (s *search) report(now time.Time, from Contact, r report) {
 		s.lookup.answered(from.ID, s.m.believe(from, r.answer.nodes))
 	}
 	s.step(now)
+	if s.onStep != nil && !s.over {
+		s.onStep(now)
+	}
 }
 
 // found reports providers that were not reported before.
@@ -187,6 +205,9 @@ func (s *search) finish(now time.Time, err error) {
 	counts := s.lookup.stats
 	r := searchResult{closest: s.lookup.result(), err: err, stats: s.stats(now)}
 	r.stats.Complete = err == nil && s.lookup.complete()
+	if k := s.lookup.cfg.k; r.stats.Complete && k >= publishK && len(r.closest) == k {
+		s.m.estimate.closest(s.lookup.target, r.closest[k-1].ID, k)
+	}
 	total := &s.m.stats.Lookups[s.purpose]
 	switch {
 	case err != nil:

@@ -95,7 +95,7 @@ func (m *machine) verify(now time.Time, c Contact) {
 	}
 	m.verifying[c.ID] = struct{}{}
 	m.calls.call(now, c, message{kind: kindPing}, callOptions{bare: true}, func(_ time.Time, r report) {
-		if r.outcome != callStalled {
+		if !r.outcome.pending() {
 			delete(m.verifying, c.ID)
 		}
 	})

@@ -28,11 +28,13 @@ import (
 // no clock, no goroutine, no input or output. Not safe for concurrent use.
 type table struct {
 	self    stc.Hash
+	seen    *estimate // learns how long nodes stay
 	cfg     tableConfig
 	buckets [idBits]bucket
 	byID    map[stc.Hash]*entry // entries of the buckets, not candidates
 	byAddr  map[netip.AddrPort]*entry
 	subnets map[netip.Prefix]int
+	near    int        // buckets from here on hold no more than k entries together
 	checks  checkQueue // all entries, by when upkeep should ask them
 
 	// lastAnswer is when anybody last answered us. If nobody has since a node
@@ -45,7 +47,7 @@ type tableConfig struct {
 	k            int
 	maxPerSubnet int           // entries of one /24 or /48 in the table; <0: no limits
 	questionable time.Duration // silence after which an entry is no longer good
-	check        time.Duration // silence after which an entry is pinged
+	check        time.Duration // silence after which an entry is pinged; a neighbour after a quarter of it
 }
 
 // bucketSubnetShare: of every 10 places in a bucket one subnet may have 1.
@@ -108,9 +110,10 @@ func (t *table) liveness(e *entry, now time.Time) liveness {
 	return livenessGood
 }
 
-func newTable(self stc.Hash, cfg tableConfig) *table {
+func newTable(self stc.Hash, seen *estimate, cfg tableConfig) *table {
 	return &table{
 		self:    self,
+		seen:    seen,
 		cfg:     cfg,
 		byID:    make(map[stc.Hash]*entry),
 		byAddr:  make(map[netip.AddrPort]*entry),
@@ -188,6 +191,9 @@ func (t *table) heard(now time.Time, c Contact, answered bool) (p placement, fir
 }
 
 func (t *table) refresh(e *entry, now time.Time, answered bool) (first bool) {
+	if !e.heard.IsZero() {
+		t.seen.alive(now.Sub(e.heard))
+	}
 	e.heard = now
 	if answered {
 		first = e.answered.IsZero()
@@ -264,6 +270,9 @@ func (t *table) failed(now time.Time, c Contact, since time.Time) (evicted bool)
 	if e.failures < evictAfter || !t.lastAnswer.After(e.failing) {
 		return false
 	}
+	if !e.heard.IsZero() {
+		t.seen.died(e.failing.Sub(e.heard))
+	}
 	t.evict(c.ID)
 	return true
 }
@@ -316,6 +325,7 @@ func (t *table) insert(i int, e *entry) {
 	b.entries = append(b.entries, e)
 	b.candidates = slices.DeleteFunc(b.candidates, func(c candidate) bool { return c.ID == e.ID })
 	t.byID[e.ID], t.byAddr[e.Addr] = e, e
+	t.near = t.depth()
 	e.due = t.nextCheck(e)
 	heap.Push(&t.checks, e)
 	if subnet, limited := subnetOf(e.Addr); limited {
@@ -334,6 +344,7 @@ func (t *table) take(e *entry) {
 	delete(t.byID, e.ID)
 	delete(t.byAddr, e.Addr)
 	heap.Remove(&t.checks, e.index)
+	t.near = t.depth()
 	if subnet, limited := subnetOf(e.Addr); limited {
 		decrement(b.subnets, subnet)
 		decrement(t.subnets, subnet)

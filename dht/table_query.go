@@ -77,12 +77,24 @@ func (t *table) nextCheck(e *entry) time.Time {
 		if e.heard.After(last) {
 			last = e.heard
 		}
-		at = last.Add(t.cfg.check - t.cfg.check/4*time.Duration(e.ID[stc.HashSize-1])/0xFF)
+		every := t.checkInterval(e)
+		at = last.Add(every - every/4*time.Duration(e.ID[stc.HashSize-1])/0xFF)
 	}
 	if again := e.checked.Add(recheckAfter); !e.checked.IsZero() && again.After(at) {
 		at = again
 	}
 	return at
+}
+
+// checkInterval returns how long e may be silent before it is asked. Neighbours
+// are asked more often: what we tell about them is what lookups end with. The
+// shorter nodes stay, the more often all are asked.
+func (t *table) checkInterval(e *entry) time.Duration {
+	every := min(t.cfg.check, max(t.seen.lifetime()/2, t.cfg.check/6))
+	if commonPrefix(t.self, e.ID) >= t.near {
+		every /= 4
+	}
+	return every
 }
 
 // due appends to dst up to limit entries that are to be asked now, notes that

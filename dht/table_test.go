@@ -34,7 +34,7 @@ func private(self stc.Hash, bucket, n int) Contact {
 
 func TestFirstBucketsAreWider(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, tableTestConfig)
+	tab := newTable(self, new(estimate), tableTestConfig)
 	for bucket, want := range []int{320, 160, 80, 40, 20, 20} {
 		for n := range want {
 			if p, first := tab.heard(t0, private(self, bucket, n), true); p != placedNew || !first {
@@ -52,7 +52,7 @@ func TestFirstBucketsAreWider(t *testing.T) {
 
 func TestOwnIDIsNeverIn(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, tableTestConfig)
+	tab := newTable(self, new(estimate), tableTestConfig)
 	me := Contact{ID: self, Addr: testAddr(1)}
 	tab.learned(me)
 	if p, _ := tab.heard(t0, me, true); p != placedNowhere || tab.len() != 0 || tab.wants(me) || tab.restore(entry{Contact: me}) {
@@ -62,7 +62,7 @@ func TestOwnIDIsNeverIn(t *testing.T) {
 
 func TestLiveness(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, tableTestConfig)
+	tab := newTable(self, new(estimate), tableTestConfig)
 	c := private(self, 0, 1)
 	now := t0
 	expect := func(step string, want liveness) {
@@ -91,7 +91,7 @@ func TestLiveness(t *testing.T) {
 // takes its place.
 func TestTwoFailuresEvict(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, tableTestConfig)
+	tab := newTable(self, new(estimate), tableTestConfig)
 	for n := range 20 {
 		tab.heard(t0, private(self, 7, n), true)
 	}
@@ -124,7 +124,7 @@ func TestTwoFailuresEvict(t *testing.T) {
 // entry gives way to who proves itself.
 func TestOutageKeepsTheTable(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, tableTestConfig)
+	tab := newTable(self, new(estimate), tableTestConfig)
 	var all []Contact
 	for n := range 20 {
 		all = append(all, private(self, 7, n))
@@ -155,7 +155,7 @@ func TestOutageKeepsTheTable(t *testing.T) {
 func TestSubnetLimits(t *testing.T) {
 	self := stc.Sum([]byte("self"))
 	count := func(cfg tableConfig, format string) (perBucket [5]int, total int) {
-		tab := newTable(self, cfg)
+		tab := newTable(self, new(estimate), cfg)
 		for bucket := range perBucket {
 			for n := range 60 {
 				tab.heard(t0, inBucket(self, bucket, n, fmt.Sprintf(format, 60*bucket+n)), true)
@@ -189,7 +189,7 @@ func TestSubnetLimits(t *testing.T) {
 // back under another ID at the same address is another.
 func TestMovesAndTakeovers(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, tableTestConfig)
+	tab := newTable(self, new(estimate), tableTestConfig)
 	c := inBucket(self, 3, 1, "10.0.0.1:4700")
 	tab.heard(t0, c, true)
 
@@ -212,7 +212,7 @@ func TestMovesAndTakeovers(t *testing.T) {
 // what has proven itself from the replacement cache.
 func TestHearsayIsCandidateAtMost(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, tableTestConfig)
+	tab := newTable(self, new(estimate), tableTestConfig)
 	for n := range 100 {
 		tab.learned(private(self, 5, n))
 	}
@@ -240,7 +240,7 @@ func anyAddr(netip.AddrPort) bool { return true }
 // fill names each candidate of a bucket with room once an interval.
 func TestFill(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, tableTestConfig)
+	tab := newTable(self, new(estimate), tableTestConfig)
 	for n := range 3 {
 		tab.learned(private(self, 5, n))
 	}
@@ -266,7 +266,7 @@ func TestFill(t *testing.T) {
 func TestClosestIsTheClosest(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, testSeed(t)))
 	self := randomHash(rng)
-	tab := newTable(self, tableTestConfig)
+	tab := newTable(self, new(estimate), tableTestConfig)
 	for n := range 3000 {
 		tab.heard(t0, private(self, min(n%12, 9+rng.IntN(5)), n), true)
 	}
@@ -287,7 +287,7 @@ func TestClosestIsTheClosest(t *testing.T) {
 func TestRefreshAimsAtUntouchedBuckets(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, testSeed(t)))
 	self := randomHash(rng)
-	tab := newTable(self, tableTestConfig)
+	tab := newTable(self, new(estimate), tableTestConfig)
 	for bucket := range 6 {
 		for n := range 10 {
 			tab.heard(t0, private(self, bucket, n), true)
@@ -328,7 +328,7 @@ func TestTableInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := tableTestConfig
 		cfg.k, cfg.maxPerSubnet = 2, 5
-		tab := newTable(self, cfg)
+		tab := newTable(self, new(estimate), cfg)
 		now := t0
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3600).Draw(t, "wait")) * time.Second)

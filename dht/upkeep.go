@@ -220,7 +220,7 @@ func (u *upkeep) bootstrap(now time.Time, done func(err error)) {
 				u.m.believe(c, r.answer.nodes)
 				u.settle = earlier(now.Add(settleTime), u.settle)
 			}
-			if over || r.outcome == callStalled {
+			if over || r.outcome.pending() {
 				return
 			}
 			over = true

@@ -9,8 +9,10 @@ import (
 	mrand "math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +35,15 @@ type storeBed struct {
 
 func newStoreBed(parent string, gib int64) (*storeBed, error) {
 	dir, err := os.MkdirTemp(parent, "stt-bench-store-")
-	return &storeBed{dir: dir, gib: gib, made: make(map[string]bool)}, err
+	b := &storeBed{dir: dir, gib: gib, made: make(map[string]bool)}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted // What is under way fails for want of its files, and nothing that large is left.
+		b.remove()
+		os.Exit(130)
+	}()
+	return b, err
 }
 
 func (b *storeBed) remove() { _ = os.RemoveAll(b.dir) }

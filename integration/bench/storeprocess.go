@@ -79,7 +79,7 @@ func taskImport(dir string, args []string) (storeRun, error) {
 func taskImportAndRead(dir string, args []string) (storeRun, error) {
 	return withStore(dir, func(s *content.Store) (storeRun, error) {
 		ctx := context.Background()
-		if _, err := s.Import(ctx, args[0], content.ImportOptions{}); err != nil {
+		if _, err := s.Import(ctx, args[0], content.ImportOptions{InPlace: len(args) > 1}); err != nil {
 			return storeRun{}, err
 		}
 		hashes, err := chunksOf(s)

@@ -15,7 +15,7 @@ import (
 //     pinned only afterwards, can rely on it; and what was being put when it began (Store.putting), for a node among that may
 //     not have been here to be marked by;
 //   - what imports under way have put (Store.keepers), from their beginning, for their root comes last;
-//   - what new pins need, which are marked before sweeping goes on.
+//   - what new pins, and contents held since, need, which are marked before sweeping goes on.
 //
 // All filters err to the side of keeping. Deleting is Store.remove's business, which settles races blob by blob.
 
@@ -30,10 +30,10 @@ func (s *Store) Remove(ctx context.Context, root stc.Hash) (Freed, error) {
 	if err != nil {
 		return Freed{}, err
 	}
-	if err := s.Unpin(ctx, root); err != nil && (!errors.Is(err, ErrNotFound) || !has) {
+	if err := s.forget(ctx, root, nil); err != nil && (!errors.Is(err, ErrNotFound) || !has) {
 		return Freed{}, err
 	}
-	return s.collect(ctx, false, func(sweep func(stc.Hash) error) error {
+	return s.collect(ctx, false, spareAll, func(sweep func(stc.Hash) error) error {
 		w := walker{
 			store: s, seen: make(map[stc.Hash]struct{}), visit: sweep, last: true,
 			unreadable: func(stc.Hash, error) error { return nil },
@@ -42,24 +42,32 @@ func (s *Store) Remove(ctx context.Context, root stc.Hash) (Freed, error) {
 	})
 }
 
-// GC frees all blobs that no pin needs. With dryRun it only counts them.
+// GC drops the contents that are only cached, those held excepted, and frees all blobs that nothing else needs. With dryRun it
+// only counts. Reads and writes go on beside it. A crash, or the end of ctx, in the middle leaves the rest to the next GC.
 func (s *Store) GC(ctx context.Context, dryRun bool) (Freed, error) {
 	if err := s.enter(); err != nil {
 		return Freed{}, err
 	}
 	defer s.exit()
-	return s.collect(ctx, dryRun, func(sweep func(stc.Hash) error) error {
-		var failed error
-		err := s.ledger.each(func(e entry) bool {
-			failed = sweep(e.hash)
-			return failed == nil
-		})
-		return errors.Join(err, failed)
-	})
+	return s.collect(ctx, dryRun, func(p Pin) bool { return !p.Cached }, s.everything)
 }
 
-// collect marks, and sweeps the blobs that candidates offers.
-func (s *Store) collect(ctx context.Context, dryRun bool, candidates func(sweep func(stc.Hash) error) error) (Freed, error) {
+// everything offers all blobs to a collection.
+func (s *Store) everything(sweep func(stc.Hash) error) error {
+	var failed error
+	err := s.ledger.each(func(e entry) bool {
+		failed = sweep(e.hash)
+		return failed == nil
+	})
+	return errors.Join(err, failed)
+}
+
+func spareAll(Pin) bool { return true }
+
+// collect marks what the contents that spare accepts need, and what is held, drops the others, all of which are cached, and
+// sweeps the blobs that candidates offers.
+func (s *Store) collect(ctx context.Context, dryRun bool, spare func(Pin) bool,
+	candidates func(sweep func(stc.Hash) error) error) (Freed, error) {
 	s.collecting.Lock()
 	defer s.collecting.Unlock()
 	blobs := s.Stats().Blobs
@@ -83,10 +91,27 @@ func (s *Store) collect(ctx context.Context, dryRun bool, candidates func(sweep 
 	if err != nil {
 		return Freed{}, err
 	}
+	held := s.heldRoots()
+	var victims []stc.Hash
 	for _, p := range pins {
-		if err := c.mark(ctx, p.Root); err != nil {
+		if !spare(p) && !held[p.Root] {
+			victims = append(victims, p.Root)
+			continue
+		}
+		err := c.mark(ctx, p.Root)
+		if damaged := errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt); damaged && p.Cached && !held[p.Root] {
+			victims = append(victims, p.Root) // It is worth nothing as it is.
+		} else if err != nil {
 			return Freed{}, err
 		}
+	}
+	for root := range held {
+		if err := c.mark(ctx, root); err != nil {
+			return Freed{}, err
+		}
+	}
+	if err := c.drop(ctx, victims); err != nil {
+		return c.freed, err
 	}
 	err = candidates(func(h stc.Hash) error { return c.offer(ctx, h) })
 	if err == nil {

@@ -298,7 +298,7 @@ func TestPins(t *testing.T) {
 	if err := s.Pin(ctx, a, PinInfo{Name: "first", State: PinPartial, Size: 7}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Pin(ctx, b, PinInfo{State: PinComplete}); err != nil {
+	if err := s.Pin(ctx, b, PinInfo{State: PinPartial}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Pin(ctx, a, PinInfo{Name: "renamed", State: PinComplete, Size: 8}); err != nil {
@@ -330,10 +330,16 @@ func TestPins(t *testing.T) {
 	if err := s.Unpin(ctx, a); err != nil {
 		t.Fatal(err)
 	}
+	if p, ok, err := s.PinInfo(a); err != nil || !ok || !p.Cached || p.Name != "renamed" || p.State != PinComplete {
+		t.Fatalf("%+v %v %v", p, ok, err)
+	}
+	if _, err := s.GC(ctx, false); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Unpin(ctx, a); !errors.Is(err, ErrNotFound) {
 		t.Fatal(err)
 	}
-	if pins, _ := s.Pins(); len(pins) != 1 || pins[0].Root != b {
+	if pins, _ := s.Pins(); len(pins) != 1 || pins[0].Root != b || pins[0].Cached {
 		t.Fatalf("%v", pins)
 	}
 }

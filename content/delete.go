@@ -49,8 +49,9 @@ func (s *Store) awaitClaims(ctx context.Context, hashes []stc.Hash) error {
 
 // Freed says what a removal has freed.
 type Freed struct {
-	Blobs uint64
-	Bytes uint64 // of the blobs that the store had a copy of; those in place take no room in it
+	Contents uint64 // that were only cached
+	Blobs    uint64
+	Bytes    uint64 // of the blobs that the store had a copy of; those in place take no room in it
 }
 
 // add counts an entry.

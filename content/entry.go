@@ -18,6 +18,7 @@ import (
 //
 //	'b' pseudonym of a blob's hash   sealed entry
 //	'p' pseudonym of a root's hash   sealed pin
+//	'a' pseudonym of a root's hash   sealed time of the last use (access) of a content
 //	's' segment, 8 bytes             where its committed records end, and what in it is live
 //	'x' place, 17 bytes              length of a record that is deleted and not yet freed
 //	'm'                              totals
@@ -32,6 +33,7 @@ import (
 const (
 	prefixBlob    = 'b'
 	prefixPin     = 'p'
+	prefixAccess  = 'a'
 	prefixSegment = 's'
 	prefixFreeing = 'x'
 	prefixTotals  = 'm'

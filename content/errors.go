@@ -10,6 +10,8 @@ var (
 	// ErrDiskFull reports that the disk, or the user's quota on it, has no room left. What was acknowledged before is safe,
 	// and the store works again when there is room.
 	ErrDiskFull = errors.New("content: disk full")
+	// ErrLimit reports that the store's limit leaves no room, and that nothing in it may be dropped. The error is a *LimitError.
+	ErrLimit = errors.New("content: the store has reached its limit")
 	// ErrLocked reports a store that another process, or another Store of this one, has open.
 	ErrLocked = errors.New("content: store is in use by another process")
 	// ErrClosed reports the use of a Store behind its Close.

@@ -113,12 +113,13 @@ func (e *exporter) export(ctx context.Context, p *part, root stc.Hash, node *Nod
 	})
 }
 
-// root reads and decodes the root of a content.
+// root reads and decodes the root of a content that is going to be used.
 func (s *Store) root(h stc.Hash) (*Node, error) {
 	blob, err := s.Get(nil, h)
 	if err != nil {
 		return nil, err
 	}
+	s.Use(h)
 	return DecodeRoot(blob)
 }
 

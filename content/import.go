@@ -267,6 +267,9 @@ func (s *Store) runImport(ctx context.Context, opts ImportOptions, info fs.FileI
 		im.rootInfo.Mode = info.Mode().Perm()
 		if !info.IsDir() {
 			im.total.Store(uint64(info.Size()))
+			if err := s.fits(uint64(info.Size())); err != nil && !opts.InPlace {
+				return nil, err
+			}
 		}
 	}
 	stages, sctx := errgroup.WithContext(ctx)

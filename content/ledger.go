@@ -21,8 +21,9 @@ type ledger struct {
 	totals   totals
 	done     []freeing // have been freed; the next batch forgets them
 
-	opened     int          // when the mirror was read: db.Opened
-	generation atomic.Int64 // how often the mirror was read anew after a failed write
+	stored     atomic.Uint64 // bytes of the blobs that the store has a copy of, for those who can't wait for mu
+	opened     int           // when the mirror was read: db.Opened
+	generation atomic.Int64  // how often the mirror was read anew after a failed write
 
 	// doubtful are the blobs of a removal whose write has failed. Until the index is open again it still shows them, and then they
 	// may be gone: so that nobody relies on them, they are not here. nil without any.
@@ -75,6 +76,7 @@ func (l *ledger) load() error {
 		}
 	}
 	l.segments, l.opened = segments, opened
+	l.stored.Store(l.totals.bytes - l.totals.inPlaceBytes)
 	return nil
 }
 
@@ -240,6 +242,7 @@ func (l *ledger) commitLocked(c *change) error {
 		l.segments[id] = st
 	}
 	l.totals = sums
+	l.stored.Store(sums.bytes - sums.inPlaceBytes)
 	l.done = nil
 	return nil
 }

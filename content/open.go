@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/seigr/sttnode/content/internal/kv"
 	"github.com/seigr/sttnode/content/internal/segment"
@@ -44,6 +45,9 @@ func open(fsys vfs.FS, dir string, cfg Config, segmentSize int64) (*Store, error
 		keepers:  make(map[*keeper]struct{}),
 		putting:  make(map[*putGroup][]stc.Hash),
 		reserve:  &reserve{fsys: fsys, dir: dir},
+		held:     make(map[stc.Hash]int),
+		usage:    usage{flushed: time.Now()},
+		onDrop:   cfg.OnDrop,
 	}
 	s.idle.L = &s.life
 	if s.log == nil {
@@ -74,6 +78,7 @@ func open(fsys vfs.FS, dir string, cfg Config, segmentSize int64) (*Store, error
 		lock.Close()
 		return nil, mapError(err)
 	}
+	s.limit = cfg.MaxBytes // what a crash has left was admitted before
 	return s, nil
 }
 

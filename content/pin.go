@@ -45,18 +45,26 @@ type PinInfo struct {
 	Added time.Time
 	// Size is the content's length in bytes, 0 if unknown.
 	Size uint64
+	// Cached content is kept as long as nobody needs its room: GC drops it, and so does a store at its limit, the least recently
+	// used first. All other content is kept until Unpin or Remove.
+	Cached bool
 }
 
-// Pin is a pinned root.
+// Pin is a content that the store knows by its root.
 type Pin struct {
 	Root stc.Hash
 	PinInfo
+	// Used is when the content was last used, to a minute or so: fetched, imported, served, exported or opened.
+	Used time.Time
 }
 
 const maxPinName = 4096
 
-// Pin keeps everything below root that is or will be stored, until Unpin or Remove. Pinning again replaces the PinInfo. It is
-// durable when it returns.
+// cachedBit marks, beside the state, the pin of a content that is only cached.
+const cachedBit = 0x80
+
+// Pin keeps everything below root that is or will be stored, until Unpin or Remove, or as long as there is room if info says
+// Cached. Pinning again replaces the PinInfo. It is durable when it returns.
 //
 // A download pins its root as partial before its first lookup and stores nodes before what is below them: so whatever is here
 // of it is kept at any time.
@@ -89,7 +97,12 @@ func (s *Store) pinWith(ctx context.Context, root stc.Hash, info PinInfo, origin
 	// The copy comes last and goes first, so that a copy without a pin means a damaged index and nothing else.
 	s.pinning.Lock()
 	defer s.pinning.Unlock()
-	key, value := s.seal.sealPin(Pin{root, info})
+	return s.putPin(Pin{Root: root, PinInfo: info}, origins...)
+}
+
+// putPin writes a pin. The caller holds s.pinning.
+func (s *Store) putPin(p Pin, origins ...origin) error {
+	key, value := s.seal.sealPin(p)
 	set := []pair{{key, value}}
 	for _, o := range origins {
 		set = append(set, s.seal.sealOrigin(o))
@@ -113,7 +126,7 @@ func (s *Store) markSoon(root stc.Hash) {
 	}
 }
 
-// Unpin ends a pin and leaves the blobs to a later GC. ErrNotFound if root isn't pinned. It works on a full disk.
+// Unpin makes a content one that is only cached. ErrNotFound if the store doesn't know root.
 func (s *Store) Unpin(ctx context.Context, root stc.Hash) error {
 	if err := s.enter(); err != nil {
 		return err
@@ -121,9 +134,30 @@ func (s *Store) Unpin(ctx context.Context, root stc.Hash) error {
 	defer s.exit()
 	s.pinning.Lock()
 	defer s.pinning.Unlock()
-	if _, ok, err := s.pin(root); err != nil {
+	p, ok, err := s.pin(root)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %v", ErrNotFound, root)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil || p.Cached {
 		return err
-	} else if !ok {
+	}
+	p.Cached = true
+	return s.putPin(p)
+}
+
+// forget ends a pin, if only, unless nil, lets it, and leaves the blobs to a collection. ErrNotFound if there is none. It works
+// on a full disk.
+func (s *Store) forget(ctx context.Context, root stc.Hash, only func(Pin) bool) error {
+	s.pinning.Lock()
+	defer s.pinning.Unlock()
+	p, ok, err := s.pin(root)
+	if err != nil {
+		return err
+	}
+	if !ok || only != nil && !only(p) {
 		return fmt.Errorf("%w: no pin of %v", ErrNotFound, root)
 	}
 	if err := ctx.Err(); err != nil {
@@ -142,7 +176,7 @@ func (s *Store) Unpin(ctx context.Context, root stc.Hash) error {
 		if err := writeKV(s.small, &b); err != nil {
 			return mapError(err)
 		}
-		return s.ledger.commit(&change{unset: keys})
+		return s.ledger.commit(&change{unset: append(keys, s.seal.key(prefixAccess, root))})
 	}
 	err = unpin()
 	if errors.Is(err, ErrDiskFull) && s.reserve.letGo() {
@@ -184,14 +218,19 @@ func (s *Store) Pins() ([]Pin, error) {
 }
 
 func (s *Store) pins() ([]Pin, error) {
+	uses, err := s.uses()
+	if err != nil {
+		return nil, err
+	}
 	var pins []Pin
 	var failed error
-	err := s.index.Each([]byte{prefixPin}, []byte{prefixPin + 1}, func(key, value []byte) bool {
+	err = s.index.Each([]byte{prefixPin}, []byte{prefixPin + 1}, func(key, value []byte) bool {
 		p, err := s.seal.openPin(key, value)
 		if err != nil {
 			failed = err
 			return false
 		}
+		p.Used = uses.last(p)
 		pins = append(pins, p)
 		return true
 	})
@@ -247,7 +286,11 @@ func (s *Store) reconcilePins() error {
 
 func (s *sealer) sealPin(p Pin) (key, value []byte) {
 	key = s.key(prefixPin, p.Root)
-	plain := append(make([]byte, 0, 64+len(p.Name)), byte(p.State))
+	state := byte(p.State)
+	if p.Cached {
+		state |= cachedBit
+	}
+	plain := append(make([]byte, 0, 64+len(p.Name)), state)
 	plain = append(plain, p.Root[:]...)
 	plain = frame.AppendVarint(plain, uint64(max(0, p.Added.Unix())))
 	plain = frame.AppendVarint(plain, min(p.Size, maxTotal))
@@ -261,7 +304,8 @@ func (s *sealer) openPin(key, value []byte) (Pin, error) {
 		return Pin{}, fmt.Errorf("%w: pin: %w", ErrCorrupt, err)
 	}
 	d := &decoder{rest: plain}
-	p := Pin{PinInfo: PinInfo{State: PinState(d.byte())}, Root: d.hash()}
+	state := d.byte()
+	p := Pin{PinInfo: PinInfo{State: PinState(state &^ cachedBit), Cached: state&cachedBit != 0}, Root: d.hash()}
 	p.Added = time.Unix(int64(d.varint()), 0)
 	p.Size = d.varint()
 	if d.err != nil {

@@ -12,6 +12,7 @@ import (
 
 // claim is the right, and the duty, to store a blob. Whoever puts the same blob meanwhile waits for its outcome.
 type claim struct {
+	size    int64 // of the blob, once it counts as pending
 	waiters []*putGroup
 	inPlace bool // what is being noted is where the blob lies in a file of the user's
 	done    chan struct{}
@@ -134,6 +135,13 @@ func (s *Store) submitOne(ctx context.Context, g *putGroup, keep *keeper, h stc.
 	if ok {
 		it.replaces = &e
 	}
+	if !ok || e.place.kind == inFile {
+		if err := s.makeRoom(context.WithoutCancel(ctx), uint64(len(blob))); err != nil {
+			s.resolve(h, err)
+			return nil
+		}
+	}
+	s.startPending(h, len(blob))
 	if err := s.pipeline.budget.Acquire(context.Background(), itemCost(it.size)); err != nil {
 		s.resolve(h, err)
 		return nil
@@ -190,6 +198,7 @@ func (s *Store) resolve(h stc.Hash, err error) {
 	c := s.claims[h]
 	delete(s.claims, h)
 	s.mu.Unlock()
+	s.pending.Add(-c.size)
 	for _, g := range c.waiters {
 		g.finish(err)
 	}

@@ -261,7 +261,7 @@ func TestCollectSparesPutting(t *testing.T) {
 		put := make(chan error, 1)
 		go func() { put <- s.PutVerified(ctx, hashes, blobs) }()
 		<-reached
-		_, err := s.collect(ctx, false, func(sweep func(stc.Hash) error) error {
+		_, err := s.collect(ctx, false, spareAll, func(sweep func(stc.Hash) error) error {
 			release()
 			if err := <-put; err != nil {
 				return err

@@ -17,6 +17,12 @@ import (
 type Config struct {
 	// Key seals everything at rest; it comes from stc.Identity.StoreKey. A store opens only with the key that it was made with.
 	Key [32]byte
+	// MaxBytes bounds the bytes of all blobs that the store has a copy of. Where more is to be stored, contents that are only cached are dropped,
+	// the least recently used first; if that is not enough, storing fails with ErrLimit. What the disk holds is up to 2 % more, and
+	// what is being written. 0 is no limit.
+	MaxBytes uint64
+	// OnDrop, if not nil, is called for each cached content that is dropped, by GC or for its room. It must return at once.
+	OnDrop func(root stc.Hash)
 	// Log receives what the operator should know: damage found, an index rebuilt. The default is none.
 	Log *slog.Logger
 	// OnChanged, if not nil, is told of each file of the user's whose blobs can't be served in place any more because it has
@@ -64,13 +70,20 @@ type Store struct {
 	inPlace    inPlace
 	format     format
 
+	usage   usage
+	limit   uint64       // Config.MaxBytes
+	pending atomic.Int64 // bytes of blobs on their way to the disk
+	making  sync.Mutex   // one caller makes room at a time
+	onDrop  func(stc.Hash)
+
 	mu       sync.Mutex
 	claims   map[stc.Hash]*claim          // blobs being put
 	deleting map[stc.Hash]<-chan struct{} // blobs being deleted; closed when they are gone
 	keepers  map[*keeper]struct{}
 	putting  map[*putGroup][]stc.Hash // by calls under way, whether their blobs are here already or not
 	touched  *hashSet                 // what anybody has put, looked up or read since the collection under way began; nil without one
-	newPins  []stc.Hash               // since then
+	newPins  []stc.Hash               // pinned or held since then
+	held     map[stc.Hash]int
 }
 
 // enter begins a call. exit ends it. Close waits for all that have entered.
@@ -106,6 +119,7 @@ func (s *Store) Close() error {
 	}
 	s.life.Unlock()
 	s.flushVerdicts()
+	s.flushUses(s.usage.take())
 	s.pipeline.stop()
 	return mapError(s.release())
 }

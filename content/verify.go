@@ -15,6 +15,11 @@ import (
 // VerifyReport is what Verify has found.
 type VerifyReport struct {
 	Blobs, Bytes uint64 // read
+	Damage
+}
+
+// Damage is what is wrong with a store.
+type Damage struct {
 	// Bad are the blobs that are damaged, Missing those that are not here although a complete content needs them. Each list ends
 	// after MaxReported; the counts go on.
 	Bad, Missing           []stc.Hash
@@ -26,11 +31,11 @@ type VerifyReport struct {
 }
 
 // OK reports whether nothing is wrong.
-func (r *VerifyReport) OK() bool {
-	return r.BadCount == 0 && r.MissingCount == 0 && len(r.Incomplete) == 0
+func (d *Damage) OK() bool {
+	return d.BadCount == 0 && d.MissingCount == 0 && len(d.Incomplete) == 0
 }
 
-// MaxReported is the length of the longest list in a VerifyReport.
+// MaxReported is the length of the longest list of blobs in a Damage.
 const MaxReported = 10_000
 
 // VerifyProgress tells how far Verify is.
@@ -172,9 +177,14 @@ func (v *verification) bad(e entry, cause error) {
 	if errors.As(cause, &changed) && len(v.report.Changed) < MaxReported && !slices.Contains(v.report.Changed, changed.Path) {
 		v.report.Changed = append(v.report.Changed, changed.Path)
 	}
+	v.list(e.hash)
+}
+
+// list adds a bad blob to the report. The caller holds mu, or is alone.
+func (v *verification) list(h stc.Hash) {
 	v.report.BadCount++
 	if len(v.report.Bad) < MaxReported {
-		v.report.Bad = append(v.report.Bad, e.hash)
+		v.report.Bad = append(v.report.Bad, h)
 	}
 }
 
@@ -190,25 +200,17 @@ func (v *verification) completeness(ctx context.Context) error {
 		}
 		var missing []stc.Hash // as many as may still be listed
 		count, incomplete := uint64(0), false
-		w := walker{
-			store: v.store, seen: make(map[stc.Hash]struct{}),
-			visit: func(h stc.Hash) error {
-				e, ok, err := v.store.lookup(h)
-				if err != nil {
-					return err
-				}
-				if !ok {
-					count++
-					if len(v.report.Missing)+len(missing) < MaxReported {
-						missing = append(missing, h)
-					}
-				}
-				incomplete = incomplete || !ok || e.bad
-				return nil
-			},
-			unreadable: func(stc.Hash, error) error { return nil },
-		}
-		if err := w.walk(ctx, p.Root); err != nil {
+		err := v.store.gaps(ctx, p.Root, func(h stc.Hash, damaged bool) {
+			incomplete = true
+			if damaged {
+				return
+			}
+			count++
+			if len(v.report.Missing)+len(missing) < MaxReported {
+				missing = append(missing, h)
+			}
+		})
+		if err != nil {
 			return err
 		}
 		// Removed meanwhile, it is nobody's concern any more.
@@ -222,4 +224,43 @@ func (v *verification) completeness(ctx context.Context) error {
 		v.report.Missing = append(v.report.Missing, missing...)
 	}
 	return nil
+}
+
+// KnownDamage returns what an earlier Verify has found, or a read, and what has not been repaired since; it reads manifests and no
+// more.
+func (s *Store) KnownDamage(ctx context.Context) (Damage, error) {
+	if err := s.enter(); err != nil {
+		return Damage{}, err
+	}
+	defer s.exit()
+	v := &verification{store: s}
+	err := s.ledger.each(func(e entry) bool {
+		if e.bad {
+			v.list(e.hash)
+		}
+		return ctx.Err() == nil
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		err = v.completeness(ctx)
+	}
+	return v.report.Damage, err
+}
+
+// gaps calls visit for what a content needs and is not here, or known to be damaged, as far as its nodes tell.
+func (s *Store) gaps(ctx context.Context, root stc.Hash, visit func(h stc.Hash, damaged bool)) error {
+	w := walker{
+		store: s, seen: make(map[stc.Hash]struct{}),
+		visit: func(h stc.Hash) error {
+			e, ok, err := s.lookup(h)
+			if err == nil && (!ok || e.bad) {
+				visit(h, ok)
+			}
+			return err
+		},
+		unreadable: func(stc.Hash, error) error { return nil },
+	}
+	return w.walk(ctx, root)
 }

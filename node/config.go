@@ -63,6 +63,10 @@ type Config struct {
 	// the swarm's.
 	FetchMemory int
 
+	// StoreLimit bounds in bytes what the store keeps, see
+	// [content.Config].MaxBytes. 0 is no limit.
+	StoreLimit uint64
+
 	// Logger gets what happens. Nothing is logged by default.
 	Logger *slog.Logger
 }

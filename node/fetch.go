@@ -38,6 +38,9 @@ type FetchOptions struct {
 	// StallTimeout is for how long nothing may arrive before the fetch fails.
 	// 60 s.
 	StallTimeout time.Duration
+	// Cache leaves the content unpinned, unless it is pinned already: it is
+	// kept as long as the store has room, see [content.PinInfo].Cached.
+	Cache bool
 	// Provide keeps the node a provider of the content once it is complete,
 	// until Unprovide or Stop.
 	Provide bool
@@ -141,8 +144,8 @@ type fetch struct {
 // writes it out. It returns nil only when all of it is here, verified, and
 // written. What was verified before an error is kept, and the next Fetch goes
 // on from there. Errors: *NoProviderError, ErrStalled, ErrVerification,
-// ErrExists, ErrDirectoryStream, content.ErrTarget, content.ErrDiskFull, those
-// of Join, and the cause of ctx.
+// ErrExists, ErrDirectoryStream, content.ErrTarget, content.ErrDiskFull,
+// content.ErrLimit, those of Join, and the cause of ctx.
 func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (FetchResult, error) {
 	ctx, end, err := n.begin(ctx)
 	if err != nil {
@@ -154,6 +157,7 @@ func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (Fet
 	}
 	f := &fetch{n: n, root: root, opts: opts, sources: newSources(n)}
 	f.store = newFetchStore(f)
+	defer n.store.Hold(root)()
 	if f.output, err = newOutput(n.store, root, opts); err != nil {
 		return FetchResult{}, err
 	}
@@ -291,14 +295,26 @@ func (f *fetch) rootArrived(ctx context.Context, blob []byte) error {
 	if info, ok, err := f.n.store.PinInfo(f.root); err != nil || ok && info.State == content.PinComplete {
 		return err
 	}
+	if err := f.n.store.MakeRoom(ctx, f.root); err != nil {
+		return err
+	}
 	return f.pin(ctx, content.PinPartial)
 }
 
+// pin enters the content into the store's list, where it keeps the name and the
+// time that it has.
 func (f *fetch) pin(ctx context.Context, state content.PinState) error {
+	info, known, err := f.n.store.PinInfo(f.root)
+	if err != nil {
+		return err
+	}
 	node := f.rootNode()
-	return f.n.store.Pin(ctx, f.root, content.PinInfo{
-		Name: node.Root.Name, State: state, Added: time.Now(), Size: node.Size,
-	})
+	if !known {
+		info = content.PinInfo{Name: node.Root.Name, Added: time.Now(), Cached: true}
+	}
+	info.State, info.Size, info.Cached = state, node.Size, info.Cached && f.opts.Cache
+	f.n.store.Use(f.root)
+	return f.n.store.Pin(ctx, f.root, info)
 }
 
 // rootNode returns the root manifest, or nil while it is not here.
@@ -317,7 +333,11 @@ func (f *fetch) lookAtLocalRoot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return f.rootArrived(ctx, blob)
+	if err := f.rootArrived(ctx, blob); err != nil {
+		return err
+	}
+	f.store.look(nil)
+	return nil
 }
 
 // announce makes the node a provider of what it has fetched, if it shall be. A

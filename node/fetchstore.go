@@ -2,17 +2,23 @@ package node
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 
+	"github.com/seigr/sttnode/content"
 	"github.com/seigr/sttnode/stc"
 )
 
 // fetchStore is the store as a download sees it: it shows the root to the fetch
-// before anything below is asked for, and tells those who wait for blobs.
+// before anything below is stored, and tells those who wait for blobs.
 type fetchStore struct {
 	f *fetch
 
 	calls sync.Mutex // one call of OnStored at a time; taken before mu
+
+	looked chan struct{} // closed when the fetch has seen the root
+	once   sync.Once     // closes it
 
 	mu      sync.Mutex    // guards what follows
 	bytes   uint64        // fetched and stored
@@ -22,7 +28,9 @@ type fetchStore struct {
 	refused error         // why the content is not wanted
 }
 
-func newFetchStore(f *fetch) *fetchStore { return &fetchStore{f: f, change: make(chan struct{})} }
+func newFetchStore(f *fetch) *fetchStore {
+	return &fetchStore{f: f, change: make(chan struct{}), looked: make(chan struct{})}
+}
 
 // Has implements [swarm.Store].
 func (s *fetchStore) Has(h stc.Hash) (bool, error) { return s.f.n.store.Has(h) }
@@ -32,19 +40,15 @@ func (s *fetchStore) Get(dst []byte, h stc.Hash) ([]byte, error) { return s.f.n.
 
 // PutVerified implements [swarm.Store].
 func (s *fetchStore) PutVerified(ctx context.Context, hashes []stc.Hash, blobs [][]byte) error {
+	if err := s.rootFirst(ctx, hashes, blobs); err != nil {
+		return err
+	}
 	if err := s.f.n.store.PutVerified(ctx, hashes, blobs); err != nil {
 		return err
 	}
 	n := uint64(0)
-	for i, h := range hashes {
-		n += uint64(len(blobs[i]))
-		if h == s.f.root {
-			// The swarm uses the slice again.
-			if err := s.f.rootArrived(ctx, append([]byte(nil), blobs[i]...)); err != nil {
-				s.refuse(err)
-				return err
-			}
-		}
+	for _, b := range blobs {
+		n += uint64(len(b))
 	}
 	on := s.f.opts.OnStored
 	if on != nil {
@@ -63,14 +67,47 @@ func (s *fetchStore) PutVerified(ctx context.Context, hashes []stc.Hash, blobs [
 	return nil
 }
 
-// refuse notes why the content is not wanted, as the fetch has seen its root.
-func (s *fetchStore) refuse(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.refused = err
+// rootFirst returns when the fetch has seen the root, which may be among the
+// blobs, and accepts it.
+func (s *fetchStore) rootFirst(ctx context.Context, hashes []stc.Hash, blobs [][]byte) error {
+	select {
+	case <-s.looked:
+		return s.refusal()
+	default:
+	}
+	var root []byte
+	var err error
+	if i := slices.Index(hashes, s.f.root); i >= 0 {
+		root = slices.Clone(blobs[i]) // The swarm uses the slice again.
+		err = s.f.n.store.PutVerified(ctx, hashes[i:i+1], blobs[i:i+1])
+	} else if root, err = s.f.n.store.Get(nil, s.f.root); errors.Is(err, content.ErrNotFound) || errors.Is(err, content.ErrCorrupt) {
+		// Another call is storing it: what is below it could not be known else.
+		select {
+		case <-s.looked:
+			return s.refusal()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if err == nil {
+		err = s.f.rootArrived(ctx, root)
+	}
+	s.look(err)
+	return err
 }
 
-// refusal returns what refuse was told.
+// look notes that the fetch has seen the root, and why it does not want the
+// content if it does not.
+func (s *fetchStore) look(refused error) {
+	s.once.Do(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.refused = refused
+		close(s.looked)
+	})
+}
+
+// refusal returns what look was told.
 func (s *fetchStore) refusal() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

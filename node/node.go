@@ -110,7 +110,9 @@ func (n *Node) start() (err error) {
 		return fmt.Errorf("node: directory: %w", err)
 	}
 	dir := StoreDir(n.cfg.Dir)
-	if n.store, err = content.Open(dir, content.Config{Key: n.cfg.Identity.StoreKey(), Log: n.log, OnChanged: n.fileChanged}); err != nil {
+	if n.store, err = content.Open(dir, content.Config{
+		Key: n.cfg.Identity.StoreKey(), Log: n.log, MaxBytes: n.cfg.StoreLimit, OnDrop: n.dropped, OnChanged: n.fileChanged,
+	}); err != nil {
 		return fmt.Errorf("open store %s: %w", dir, err)
 	}
 	n.conn = n.cfg.Conn

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/seigr/sttnode/dht"
@@ -77,6 +78,21 @@ func (n *Node) Unprovide(ctx context.Context, root stc.Hash) error {
 	defer end()
 	_, err = n.dht.Unprovide(ctx, root)
 	return err
+}
+
+// dropped takes the announcement of a content back that the store has dropped.
+func (n *Node) dropped(root stc.Hash) {
+	ctx, end, err := n.begin(context.Background())
+	if err != nil {
+		return // Stop takes all of them back
+	}
+	go func() {
+		defer end()
+		n.log.Info("dropped from the store", "root", root)
+		if slices.Contains(n.dht.Provided(), root) {
+			_, _ = n.dht.Unprovide(ctx, root)
+		}
+	}()
 }
 
 // withdraw tells the network, as far as the time reaches, that this node no

@@ -108,6 +108,8 @@ func (s *memStore) PutVerified(_ context.Context, hashes []stc.Hash, blobs [][]b
 	return nil
 }
 
+func (s *memStore) Use(stc.Hash) {}
+
 func (s *memStore) PinInfo(root stc.Hash) (content.PinInfo, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -81,6 +81,8 @@ func (s *Server) serveStream(ctx context.Context, conn net.Conn, peer *servedPee
 		return nil
 	}
 	defer unfollow()
+	s.store.Use(root)
+	defer s.store.Use(root)
 
 	st := &serverStream{
 		server:  s,

@@ -27,6 +27,8 @@ type ServerStore interface {
 	// PinInfo tells whether the content is pinned, and whether all of it is
 	// here.
 	PinInfo(root stc.Hash) (info content.PinInfo, ok bool, err error)
+	// Use notes that the content is in use.
+	Use(root stc.Hash)
 }
 
 // ServerConfig configures a Server. The zero value has working defaults.

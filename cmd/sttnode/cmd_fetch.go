@@ -39,6 +39,11 @@ It exits with 0 only when everything is there and verified, and prints
 beside the output, and serves from that; see seed. With --serve it then goes on serving the
 content to others until SIGINT or SIGTERM.
 
+What was fetched stays in the store, pinned, until "store rm" or "store unpin".
+With --cache it is kept only as long as there is room: "store gc" drops it, and
+with --store-limit so does whatever else is stored, the least recently used
+first.
+
 Example:
   sttnode fetch 3f5c…e1 --bootstrap boot.example.org:4700
   sttnode fetch 3f5c…e1 -o - | tar x`,
@@ -48,9 +53,11 @@ Example:
 			fs.StringVarP(&f.output, "output", "o", "", "write to `PATH`, or to standard output if it is -")
 			fs.BoolVar(&f.inPlace, "in-place", false, "keep no copy beside the output; serve from that")
 			fs.BoolVar(&f.serve, "serve", false, "when it is complete, serve it to others until stopped")
+			fs.BoolVar(&f.cache, "cache", false, "do not pin it in the store: keep it only as long as there is room")
 			fs.DurationVar(&f.timeout, "timeout", 0, "give up after this `TIME`, such as 90s or 2h; 0 is never")
 			fs.DurationVar(&f.search, "search-timeout", defaultSearchTimeout, "give up if nobody is found who has it in this `TIME`")
 			fs.DurationVar(&f.stall, "stall-timeout", defaultStallTimeout, "give up if nothing arrives for this `TIME`")
+			fs.StringVar(&f.limit, "store-limit", "", storeLimitUsage)
 			return func(ctx context.Context, a *app, args []string) error { return runFetch(ctx, a, args, f) }
 		},
 	}
@@ -58,7 +65,8 @@ Example:
 
 type fetchFlags struct {
 	output                 string
-	inPlace, serve         bool
+	inPlace, serve, cache  bool
+	limit                  string
 	timeout, search, stall time.Duration
 }
 
@@ -103,7 +111,13 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 	if f.timeout < 0 || f.search <= 0 || f.stall <= 0 {
 		return usagef("timeouts must be positive")
 	}
-	opts := node.FetchOptions{SearchTimeout: f.search, StallTimeout: f.stall, Output: f.output, InPlace: f.inPlace, Provide: f.serve}
+	limit, err := parseLimit(f.limit)
+	if err != nil {
+		return err
+	}
+	opts := node.FetchOptions{
+		SearchTimeout: f.search, StallTimeout: f.stall, Output: f.output, InPlace: f.inPlace, Provide: f.serve, Cache: f.cache,
+	}
 	switch f.output {
 	case "":
 		opts.Output = "." + string(filepath.Separator)
@@ -122,6 +136,7 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 	}
 	// Who only fetches is gone before others profit from knowing it.
 	cfg.ClientOnly = !f.serve
+	cfg.StoreLimit = limit
 	n, err := a.startFetchNode(ctx, cfg)
 	if err != nil {
 		return err

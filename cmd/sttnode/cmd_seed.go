@@ -48,6 +48,10 @@ at any depth; A/B and /A from the root of each PATH; NAME/ for directories only;
 With --stored, everything is served that the store holds complete: what was
 seeded and fetched before. PATHs may be left out then.
 
+With --store-limit, the store keeps no more than that: contents that are only
+cached make room, the least recently used first, and what does not fit beside
+the pinned ones is refused. What is seeded is pinned.
+
 With --background, serving takes only what the rest of the traffic on its way
 leaves, and gives way within seconds (LEDBAT++).
 
@@ -66,6 +70,7 @@ Example:
 			fs.BoolVar(&o.rehash, "rehash", false, "read files again that have not changed since they were seeded last")
 			fs.BoolVar(&o.stored, "stored", false, "serve everything that the store holds complete as well")
 			fs.BoolVar(&o.background, "background", false, "send only what no other traffic wants")
+			fs.StringVar(&o.limit, "store-limit", "", storeLimitUsage)
 			return func(ctx context.Context, a *app, args []string) error { return runSeed(ctx, a, args, &o) }
 		},
 	}
@@ -78,6 +83,7 @@ type seedOptions struct {
 	chunker, chunkSize string
 	inPlace, rehash    bool
 	stored, background bool
+	limit              string
 }
 
 // imports returns how to store each of some paths, and refuses what can't be
@@ -142,6 +148,10 @@ func runSeed(ctx context.Context, a *app, paths []string, o *seedOptions) error 
 	if err != nil {
 		return err
 	}
+	limit, err := parseLimit(o.limit)
+	if err != nil {
+		return err
+	}
 	for _, p := range paths {
 		if _, err := os.Lstat(p); err != nil && p != stdinPath {
 			return fmt.Errorf("seed: %w", err)
@@ -151,7 +161,7 @@ func runSeed(ctx context.Context, a *app, paths []string, o *seedOptions) error 
 	if err != nil {
 		return err
 	}
-	cfg.Background = o.background
+	cfg.Background, cfg.StoreLimit = o.background, limit
 	n, err := a.startNode(ctx, cfg)
 	if err != nil {
 		return err

@@ -12,7 +12,6 @@ import (
 
 	"github.com/seigr/sttnode/content"
 	"github.com/seigr/sttnode/node"
-	"github.com/seigr/sttnode/stc"
 )
 
 func storeListCommand() *command {
@@ -20,8 +19,8 @@ func storeListCommand() *command {
 		name:  "store ls",
 		short: "list what the store holds",
 		long: `Lists the contents in the store: hash, size, whether it is complete or partial (a
-fetch that was interrupted), when it came, its name, and, if it is served in
-place, from where.`,
+fetch that was interrupted), whether it is pinned or only cached, when it came,
+its name, and, if it is served in place, from where.`,
 		group: groupStore,
 		setup: func(*pflag.FlagSet) runFunc { return runStoreList },
 	}
@@ -34,31 +33,6 @@ func storeStatCommand() *command {
 		long:  `Prints how many contents and blobs the store holds, and how many bytes they take.`,
 		group: groupStore,
 		setup: func(*pflag.FlagSet) runFunc { return runStoreStat },
-	}
-}
-
-func storeVerifyCommand() *command {
-	return &command{
-		name:  "store verify",
-		short: "read everything in the store and check it",
-		long: `Reads every blob in the store and compares it with its hash. Damaged ones are
-listed and never served; seeding or fetching the content again repairs them.
-Of what is served in place, the files that have changed are listed, too. The exit
-code is 6 if there are any.`,
-		group: groupStore,
-		setup: func(*pflag.FlagSet) runFunc { return runStoreVerify },
-	}
-}
-
-func storeRemoveCommand() *command {
-	return &command{
-		name:  "store rm",
-		args:  "HASH...",
-		short: "remove contents from the store",
-		long: `Removes contents, and gives back the room of everything that no other content
-needs. Files that were seeded in place are not touched. The exit code is 3 if only some of the contents were there.`,
-		group: groupStore,
-		setup: func(*pflag.FlagSet) runFunc { return runStoreRemove },
 	}
 }
 
@@ -83,6 +57,9 @@ type contentEvent struct {
 	State string    `json:"state"`
 	Bytes uint64    `json:"bytes"`
 	Added time.Time `json:"added"`
+	Used  time.Time `json:"used"`
+	// Pinned content is kept until it is unpinned or removed.
+	Pinned bool `json:"pinned"`
 	// InPlace are the paths that it is served from.
 	InPlace []string `json:"in_place,omitempty"`
 }
@@ -107,11 +84,15 @@ func runStoreList(_ context.Context, a *app, args []string) error {
 				return err
 			}
 			if a.options.json {
-				a.emit(contentEvent{"content", p.Root.String(), p.Name, state, p.Size, p.Added, paths})
+				a.emit(contentEvent{"content", p.Root.String(), p.Name, state, p.Size, p.Added, p.Used, !p.Cached, paths})
 				continue
 			}
-			fmt.Fprintf(w, "%v\t%s\t%s\t%s\t%s%s\n", p.Root, humanBytes(p.Size), state, p.Added.Local().Format("2006-01-02 15:04"),
-				p.Name, inPlaceNote(paths))
+			kept := "pinned"
+			if p.Cached {
+				kept = "cached"
+			}
+			fmt.Fprintf(w, "%v\t%s\t%s\t%s\t%s\t%s%s\n", p.Root, humanBytes(p.Size), state, kept,
+				p.Added.Local().Format("2006-01-02 15:04"), p.Name, inPlaceNote(paths))
 		}
 		return w.Flush()
 	})
@@ -165,108 +146,5 @@ func runStoreStat(_ context.Context, a *app, args []string) error {
 		fmt.Fprintf(w, "in segments\t%s in %s\n", humanBytes(st.SegmentBytes), plural(st.Segments, "file"))
 		fmt.Fprintf(w, "deleted\t%s\n", humanBytes(st.DeadBytes))
 		return w.Flush()
-	})
-}
-
-type verifiedEvent struct {
-	Event      string     `json:"event"`
-	Blobs      uint64     `json:"blobs"`
-	Bytes      uint64     `json:"bytes"`
-	Bad        uint64     `json:"bad"`
-	Missing    uint64     `json:"missing"`
-	Incomplete []stc.Hash `json:"incomplete"`
-	Changed    []string   `json:"changed,omitempty"`
-}
-
-func runStoreVerify(ctx context.Context, a *app, args []string) error {
-	if err := noArgs(args); err != nil {
-		return err
-	}
-	return a.withStore(func(s *content.Store) error {
-		b := a.startBar("verifying")
-		report, err := s.Verify(ctx, func(p content.VerifyProgress) {
-			b.set(int64(p.Bytes), int64(p.TotalBytes), plural(p.Blobs, "blob"))
-		})
-		b.finish()
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			return err
-		}
-		a.reportVerify(report)
-		if !report.OK() {
-			return fmt.Errorf("%w: %s damaged, %s missing; seed or fetch the contents again to repair them",
-				content.ErrCorrupt, plural(report.BadCount, "blob"), plural(report.MissingCount, "blob"))
-		}
-		return nil
-	})
-}
-
-func (a *app) reportVerify(r *content.VerifyReport) {
-	if a.options.json {
-		e := verifiedEvent{"verified", r.Blobs, r.Bytes, r.BadCount, r.MissingCount, r.Incomplete, r.Changed}
-		if e.Incomplete == nil {
-			e.Incomplete = []stc.Hash{}
-		}
-		a.emit(e)
-		return
-	}
-	for _, h := range r.Bad {
-		fmt.Fprintf(a.stdout, "damaged     %v\n", h)
-	}
-	for _, h := range r.Missing {
-		fmt.Fprintf(a.stdout, "missing     %v\n", h)
-	}
-	for _, path := range r.Changed {
-		fmt.Fprintf(a.stdout, "changed     %s\n", path)
-	}
-	for _, h := range r.Incomplete {
-		fmt.Fprintf(a.stdout, "incomplete  %v\n", h)
-	}
-	a.note("Read %s, %s.", plural(r.Blobs, "blob"), humanBytes(r.Bytes))
-}
-
-type removedEvent struct {
-	Event string `json:"event"`
-	Hash  string `json:"hash"`
-	Bytes uint64 `json:"bytes"`
-}
-
-func runStoreRemove(ctx context.Context, a *app, args []string) error {
-	if len(args) == 0 {
-		return usagef("store rm needs at least one HASH")
-	}
-	var roots []stc.Hash
-	for _, arg := range args {
-		h, err := stc.ParseHash(arg)
-		if err != nil {
-			return usagef("%q is not a hash", arg)
-		}
-		roots = append(roots, h)
-	}
-	return a.withStore(func(s *content.Store) error {
-		missing := 0
-		for _, root := range roots {
-			freed, err := s.Remove(ctx, root)
-			switch {
-			case errors.Is(err, content.ErrNotFound):
-				missing++
-				a.warn("%v is not in the store", root)
-			case err != nil:
-				return fmt.Errorf("remove %v: %w", root, err)
-			case a.options.json:
-				a.emit(removedEvent{"removed", root.String(), freed.Bytes})
-			default:
-				a.note("Removed %v: %s are free.", root, humanBytes(freed.Bytes))
-			}
-		}
-		switch {
-		case missing == 0:
-			return nil
-		case missing < len(roots):
-			return fmt.Errorf("%w: %d of %s not in the store", errPartly, missing, plural(len(roots), "content"))
-		}
-		return fmt.Errorf("remove: %w", content.ErrNotFound)
 	})
 }

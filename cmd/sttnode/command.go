@@ -49,7 +49,10 @@ func commands() []*command {
 		storeListCommand(),
 		storeStatCommand(),
 		storeVerifyCommand(),
+		storePinCommand(),
+		storeUnpinCommand(),
 		storeRemoveCommand(),
+		storeCollectCommand(),
 		demoCommand(),
 		versionCommand(),
 	}

@@ -37,7 +37,7 @@ var exitCodeTexts = []struct {
 	{exitNoProvider, "nobody in the network provides the content"},
 	{exitStalled, "stalled or timed out"},
 	{exitVerification, "verification failed: bytes are not what their hash says"},
-	{exitDiskFull, "the disk is full"},
+	{exitDiskFull, "the disk is full, or the store has reached its limit"},
 	{exitNotInitialised, "the node is not initialised: run sttnode init"},
 	{exitStoreLocked, "another process uses the store"},
 	{exitWrongSeed, "the other nodes have another shared seed"},
@@ -80,7 +80,7 @@ func exitCode(err error) int {
 		return exitNotInitialised
 	case errors.Is(err, content.ErrLocked):
 		return exitStoreLocked
-	case errors.Is(err, content.ErrDiskFull), errors.Is(err, syscall.ENOSPC):
+	case errors.Is(err, content.ErrDiskFull), errors.Is(err, content.ErrLimit), errors.Is(err, syscall.ENOSPC):
 		return exitDiskFull
 	case errors.Is(err, node.ErrWrongSeed):
 		return exitWrongSeed

@@ -109,6 +109,20 @@ func (o *options) sharedSeedPath() string {
 	return home(o.dir).sharedSeed()
 }
 
+const storeLimitUsage = "keep no more than `SIZE` in the store, such as 500M or 2TiB (default: no limit)"
+
+// parseLimit reads --store-limit; empty is none.
+func parseLimit(text string) (uint64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := parseBytes(text)
+	if err != nil {
+		return 0, usagef("--store-limit: %v", err)
+	}
+	return n, nil
+}
+
 // noArgs refuses arguments of a command that takes none.
 func noArgs(args []string) error {
 	if len(args) > 0 {

@@ -34,7 +34,9 @@ func TestReadmeIsComplete(t *testing.T) {
 	for _, e := range exitCodeTexts {
 		want("exit code", fmt.Sprintf("\n| %d |", e.code))
 	}
-	for _, event := range []string{"initialised", "listening", "seeding", "progress", "fetched", "content", "store", "verified", "removed", "version", "error"} {
+	want("events", "\n| `damaged`, `missing` |")
+	want("events", "\n| `pinned`, `unpinned` |")
+	for _, event := range []string{"initialised", "listening", "seeding", "progress", "fetched", "content", "store", "verified", "repaired", "removed", "collected", "version", "error"} {
 		want("event", "\n| `"+event+"` |")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/seigr/sttnode/stc"
 )
@@ -20,6 +21,7 @@ import (
 const (
 	fixtureDir        = "testdata/store-v1"
 	fixtureInPlaceDir = "testdata/store-v2"
+	fixtureKnownDir   = "testdata/store-v1-known"
 )
 
 var fixtureKey = Config{Key: [32]byte{1, 2, 3}}
@@ -140,6 +142,28 @@ func TestFixture(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r, err := s.Verify(ctx, nil); err != nil || !r.OK() || r.Blobs != 4 {
+		t.Fatalf("%+v %v", r, err)
+	}
+	goesOn(t, s)
+}
+
+// TestFixtureKnown opens a store of version 1 that also has notes of what its imports have made of files, which programs leave alone that
+// are older than these.
+func TestFixtureKnown(t *testing.T) {
+	ctx := context.Background()
+	s := fixture(t, fixtureKnownDir, func(s *Store) error {
+		file := filepath.Join(t.TempDir(), "fixture")
+		if err := os.WriteFile(file, fixtureData(), 0o644); err != nil {
+			return err
+		}
+		time.Sleep(settleTime) // Of a file that has just changed nothing is noted.
+		_, err := s.Import(ctx, file, ImportOptions{ChunkSize: 32 << 10})
+		return err
+	})
+	if key, err := s.index.Last([]byte{prefixKnown}, []byte{prefixKnown + 1}); err != nil || key == nil {
+		t.Fatalf("no note: %v", err)
+	}
+	if r, err := s.Verify(ctx, nil); err != nil || !r.OK() || r.Blobs != 3 {
 		t.Fatalf("%+v %v", r, err)
 	}
 	goesOn(t, s)

@@ -387,6 +387,37 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// TestShortChunkInside has a short chunk at the end of a leaf, which is fine only if the file ends there, however deep the leaf.
+func TestShortChunkInside(t *testing.T) {
+	for _, at := range []int{1, 3, 5, 7} {
+		store := nodes{}
+		tree := &fileTree{chunking: chunking{ChunkerCDC, 10, 1}, put: store.put}
+		for i := range 8 {
+			size := 1024
+			if i == at {
+				size = 10
+			}
+			tree.add(stc.Sum([]byte{byte(i)}), size)
+		}
+		ref, err := tree.close(&RootInfo{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		top, err := DecodeRoot(store[ref.Hash])
+		if err != nil {
+			t.Fatal(err)
+		}
+		load := func(ref Ref) (*Node, error) { return ref.Decode(store[ref.Hash]) }
+		err = nil
+		for _, e := range top.Range(0, top.Size, load) {
+			err = errors.Join(err, e)
+		}
+		if errors.Is(err, ErrManifest) != (at < 7) {
+			t.Errorf("chunk %d of 8 is short: %v", at, err)
+		}
+	}
+}
+
 func isManifestError(_ *Node, err error) bool { return errors.Is(err, ErrManifest) }
 
 // TestDirectoryRanges puts leaves under a node that promises other names.

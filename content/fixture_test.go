@@ -21,7 +21,7 @@ import (
 const (
 	fixtureDir        = "testdata/store-v1"
 	fixtureInPlaceDir = "testdata/store-v2"
-	fixtureKnownDir   = "testdata/store-v1-known"
+	fixtureLaterDir   = "testdata/store-v1-later"
 )
 
 var fixtureKey = Config{Key: [32]byte{1, 2, 3}}
@@ -73,6 +73,7 @@ func goesOn(t *testing.T, s *Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pins = slices.DeleteFunc(pins, func(p Pin) bool { return p.Cached })
 	before := s.Stats()
 	data := randomBlob(rand.New(rand.NewPCG(2, 2)), 3*ChunkSize)
 	for _, removed := range []bool{true, false} {
@@ -147,23 +148,39 @@ func TestFixture(t *testing.T) {
 	goesOn(t, s)
 }
 
-// TestFixtureKnown opens a store of version 1 that also has notes of what its imports have made of files, which programs leave alone that
-// are older than these.
-func TestFixtureKnown(t *testing.T) {
+// TestFixtureLater opens a store of version 1 that also has what came to it later and an older program can leave alone: notes of what
+// imports have made of files and of when contents were used, and a content that is only cached.
+func TestFixtureLater(t *testing.T) {
 	ctx := context.Background()
-	s := fixture(t, fixtureKnownDir, func(s *Store) error {
+	s := fixture(t, fixtureLaterDir, func(s *Store) error {
 		file := filepath.Join(t.TempDir(), "fixture")
 		if err := os.WriteFile(file, fixtureData(), 0o644); err != nil {
 			return err
 		}
 		time.Sleep(settleTime) // Of a file that has just changed nothing is noted.
-		_, err := s.Import(ctx, file, ImportOptions{ChunkSize: 32 << 10})
-		return err
+		if _, err := s.Import(ctx, file, ImportOptions{ChunkSize: 32 << 10}); err != nil {
+			return err
+		}
+		cached, err := s.ImportReader(ctx, bytes.NewReader([]byte("cached")), ImportOptions{Name: "cached"})
+		if err != nil {
+			return err
+		}
+		s.Use(cached.Root)
+		return s.Unpin(ctx, cached.Root)
 	})
+	pins, err := s.Pins()
+	if err != nil || len(pins) != 2 {
+		t.Fatalf("%+v %v", pins, err)
+	}
+	for _, p := range pins {
+		if p.Cached != (p.Name == "cached") || p.State != PinComplete || p.Used.IsZero() {
+			t.Errorf("%+v", p)
+		}
+	}
 	if key, err := s.index.Last([]byte{prefixKnown}, []byte{prefixKnown + 1}); err != nil || key == nil {
 		t.Fatalf("no note: %v", err)
 	}
-	if r, err := s.Verify(ctx, nil); err != nil || !r.OK() || r.Blobs != 3 {
+	if r, err := s.Verify(ctx, nil); err != nil || !r.OK() || r.Blobs != 5 {
 		t.Fatalf("%+v %v", r, err)
 	}
 	goesOn(t, s)

@@ -316,10 +316,10 @@ func (d *lossDetector) forget(now time.Time, pto time.Duration) {
 }
 
 // Bounds of the probe timeout's back-off: an exponent, and a time, so that a
-// path that comes back from the dead is found within about a second.
+// path that comes back from the dead is found within about half a second.
 const (
 	maxBackoff    = 6
-	maxProbeAfter = time.Second
+	maxProbeAfter = time.Second / 2
 )
 
 // backoff returns the n-th consecutive probe timeout.

@@ -274,6 +274,9 @@ func (l *loop) closeRequested(now time.Time) bool {
 		}
 	}
 	if r.gone != nil {
+		if !l.s.inbox.empty() {
+			return false // what came before the end is taken in first
+		}
 		l.end(r.gone)
 		return true
 	}

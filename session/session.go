@@ -262,6 +262,12 @@ func (b *inbox) put(r run) bool {
 	return true
 }
 
+func (b *inbox) empty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.runs) == 0
+}
+
 // tidy gives up what the inbox holds for more to come.
 func (b *inbox) tidy() {
 	b.mu.Lock()

@@ -359,6 +359,10 @@ func (w *WebSocket) Close() error {
 		signal(w.wake)
 		timer := time.AfterFunc(closeTimeout, w.cancel)
 		<-w.done
+		// A connection that is closed while something has come in unread is
+		// reset, and what the peer has not read yet is lost. So both say that
+		// they have read everything.
+		_ = w.conn.Close(websocket.StatusNormalClosure, "")
 		timer.Stop()
 		w.cancel()
 		_ = w.conn.CloseNow()

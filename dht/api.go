@@ -10,8 +10,8 @@ import (
 )
 
 // Bootstrap joins the network by the nodes that are known so far: it looks up
-// our own ID, which makes us known where we belong, and fills the table. It
-// returns when that is done; it may be repeated. Errors: ErrNoNodes if nobody
+// our own ID, which makes us known where we belong. It returns when that is
+// done, while the table goes on being filled; it may be repeated. Errors: ErrNoNodes if nobody
 // is known, ErrNoAnswer if nobody answers, ctx's cause, ErrClosed.
 func (d *DHT) Bootstrap(ctx context.Context) error {
 	done := make(chan error, 1)

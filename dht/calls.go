@@ -44,6 +44,8 @@ type callOptions struct {
 	// bare sends the request once, without padding: to an address that has not
 	// proven itself and whose request paid for no more than this.
 	bare bool
+	// once sends the request once: where others can be asked instead.
+	once bool
 	// insist sends the request up to three times instead of twice: where there
 	// is nobody else to ask, a lost packet or two must not decide.
 	insist bool
@@ -211,7 +213,7 @@ func (k *call) remaining() time.Duration {
 // repeat sends the request of a call once more, as far as it may.
 func (c *calls) repeat(now time.Time, k *call) {
 	wait := k.remaining()
-	if !k.opts.bare {
+	if !k.opts.bare && !k.opts.once {
 		c.stats.RPC[methodOf(k.request.kind)].Repeated++
 		k.repeats++
 		c.transmit(now, k)

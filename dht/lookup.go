@@ -24,8 +24,8 @@ import (
 // answer counts whenever it comes, even after it was given up. While fewer than
 // k others are known, stalled nodes are waited for.
 //
-// Once a node has answered that is among the targets still, we have found the
-// neighbourhood. All others are asked in one go then, and a few beyond them in
+// Once two nodes have answered of which one is among the targets still, we have
+// found the neighbourhood. All others are asked in one go then, and a few beyond them in
 // place of those that will turn out to be dead.
 //
 // The lookup is done when every target has answered, which makes them its
@@ -204,9 +204,12 @@ func (l *lookup) next() []Contact {
 	var calls []Contact
 again:
 	slots, wanted := l.cfg.alpha, l.cfg.k
-	if l.arrived() {
+	switch {
+	case l.stats.answered >= 2 && l.arrived():
 		wanted += l.cfg.spare
 		slots = wanted
+	case l.stats.answered == 1: // a second opinion before all are asked
+		slots++
 	}
 	targets := l.targets(wanted)
 	if l.stats.answered == 0 && len(l.first) > 0 {

@@ -69,7 +69,7 @@ func TestLookupConverges(t *testing.T) {
 			l.answered(c.ID, w.answer(c.ID, target))
 			more := l.next()
 			out = append(out, more...)
-			if converged := slices.ContainsFunc(l.targets(20), func(n *lookupNode) bool { return n.state == lookupAnswered }); !converged && len(more) > 0 && len(out) > 4 {
+			if converged := slices.ContainsFunc(l.targets(20), func(n *lookupNode) bool { return n.state == lookupAnswered }); !converged && len(more) > 0 && len(out) > 5 {
 				t.Fatalf("%d asked at a time", len(out))
 			}
 		}
@@ -212,7 +212,7 @@ func TestLookupIgnoresTheUnasked(t *testing.T) {
 	}
 }
 
-// Once one of the closest nodes has answered, the rest is asked in one go, and
+// Once two of the closest nodes have answered, the rest is asked in one go, and
 // two to spare.
 func TestLookupWidensAtTheEnd(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, testSeed(t)))
@@ -225,8 +225,12 @@ func TestLookupWidensAtTheEnd(t *testing.T) {
 		t.Fatalf("asked %d first", len(got))
 	}
 	l.answered(all[1].ID, nil)
-	if got := l.next(); !slices.Equal(got, all[4:22]) {
+	if got := l.next(); !slices.Equal(got, all[4:6]) {
 		t.Errorf("asked %d more after one of the closest has answered", len(got))
+	}
+	l.answered(all[0].ID, nil)
+	if got := l.next(); !slices.Equal(got, all[6:22]) {
+		t.Errorf("asked %d more after two of the closest have answered", len(got))
 	}
 }
 
@@ -241,8 +245,12 @@ func TestLookupStaysNarrowOnItsWay(t *testing.T) {
 	l.add(all[90:])
 	l.next()
 	l.answered(all[90].ID, all[60:80])
-	if got := l.next(); !slices.Equal(got, all[60:61]) {
+	if got := l.next(); !slices.Equal(got, all[60:62]) {
 		t.Errorf("asked %d", len(got))
+	}
+	l.answered(all[91].ID, all[40:80])
+	if got := l.next(); len(got) != 0 {
+		t.Errorf("asked %d more", len(got))
 	}
 }
 

@@ -317,6 +317,10 @@ func (m *machine) seeds(target stc.Hash) []Contact {
 	return seeds
 }
 
+// holdersWithin: within this part of the distance in which the K closest are
+// expected, there is hardly anybody who is not one of them.
+const holdersWithin = 0.8
+
 // promising returns those of the nodes we know that are expected to hold the
 // records of target, the best to ask first: who was heard of lately is there
 // more likely, and who is near answers sooner.
@@ -332,7 +336,7 @@ func (m *machine) promising(now time.Time, target stc.Hash) []stc.Hash {
 	var choices []choice
 	lifetime := m.estimate.lifetime()
 	consider := func(c Contact, heard time.Time) {
-		if fraction(c.ID, target) < radius {
+		if fraction(c.ID, target) < holdersWithin*radius {
 			gone := 1 - math.Exp(-float64(now.Sub(heard))/float64(lifetime))
 			cost := m.peers.expected(c) + time.Duration(gone*float64(m.peers.patience(c)))
 			choices = append(choices, choice{c.ID, cost})

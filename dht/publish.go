@@ -16,7 +16,7 @@ import (
 //     the K closest are expected to be;
 //   - as soon as publishWitnesses nodes have answered the search, the K closest
 //     that anybody named, each of whom knows the neighbourhood of the key;
-//   - when one of them stalls, fails or refuses, the next one.
+//   - when one of them has to be asked again, fails or refuses, the next one.
 //
 // The run ends when the search has and the K closest have all answered.
 type publishRun struct {
@@ -25,7 +25,7 @@ type publishRun struct {
 	search *search
 	asked  []*Contact        // may hold the record, or soon will
 	stored []*Contact        // hold it for sure
-	passed map[stc.Hash]bool // asked; true if it stalled, failed or refused, and has not stored it since
+	passed map[stc.Hash]bool // asked; true if it was asked again, failed or refused, and has not stored it since
 	open   int               // calls without a result
 	done   bool              // the search is over
 	heard  bool              // somebody has answered
@@ -135,7 +135,7 @@ func (run *publishRun) store(now time.Time) {
 				waiting++
 			}
 		case len(run.asked) >= publishAsks*m.cfg.K:
-		case certain, known && fraction(c.ID, run.k.key) < radius && m.wellKnown(now, c):
+		case certain, known && fraction(c.ID, run.k.key) < holdersWithin*radius && m.wellKnown(now, c):
 			waiting++
 			run.ask(now, &c)
 		}
@@ -173,7 +173,7 @@ func (run *publishRun) ask(now time.Time, c *Contact) {
 		case stored:
 			run.passed[c.ID] = false
 			run.stored = append(run.stored, c)
-		case r.outcome != callRepeated:
+		case r.outcome != callStalled:
 			run.passed[c.ID] = true
 		}
 		if !r.outcome.pending() && !counted {

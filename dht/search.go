@@ -110,7 +110,7 @@ func (s *search) step(now time.Time) {
 	if s.onProvider != nil {
 		request.kind = kindFindProviders
 	}
-	opts := callOptions{insist: len(s.lookup.sorted) < s.m.cfg.K}
+	opts := callOptions{insist: len(s.lookup.sorted) < s.m.cfg.K, once: len(s.lookup.sorted) >= 2*s.m.cfg.K}
 	// An answer holds K nodes: who looks for more asks each for those around it.
 	around := s.lookup.cfg.k > s.m.cfg.K && s.lookup.arrived()
 	for _, c := range s.lookup.next() {

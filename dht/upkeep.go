@@ -196,9 +196,9 @@ func (u *upkeep) refreshBucket(now time.Time) {
 }
 
 // bootstrap joins the network by the nodes that we know: it looks up our own
-// ID, then one ID in every bucket that is farther than our neighbourhood, all
-// of them at once. done learns the error of the first lookup: without an
-// answer there we are alone. As everything may hang on one node and on the
+// ID, and has then joined. One ID in every bucket that is farther than our
+// neighbourhood is looked up after that, all of them at once. done learns the
+// error of the first lookup: without an answer there we are alone. As everything may hang on one node and on the
 // path to it, that lookup is tried up to three times.
 //
 // Before all that, the first node that answers is asked to have us called, as
@@ -260,23 +260,13 @@ func (u *upkeep) tryBootstrap(now time.Time, tries int, done func(err error)) {
 			done(r.err)
 			return
 		}
-		open, err := 1, error(nil)
-		finished := func(_ time.Time, r searchResult) {
-			if errors.Is(r.err, ErrClosed) {
-				err = r.err
-			}
-			if open--; open == 0 {
-				done(err)
-			}
-		}
 		for {
 			target, found, _ := u.m.table.stale(u.m.rng, now, u.m.cfg.RefreshInterval)
 			if !found {
 				break
 			}
-			open++
-			u.m.startSearch(now, PurposeRefresh, target, nil, finished)
+			u.m.startSearch(now, PurposeRefresh, target, nil, func(time.Time, searchResult) {})
 		}
-		finished(now, searchResult{})
+		done(nil)
 	})
 }

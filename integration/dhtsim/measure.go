@@ -149,9 +149,13 @@ func (w *world) coldJoins(n int, every time.Duration) (samples []sample) {
 		open++
 		began := w.Now()
 		w.join(m, func(err error) {
-			samples = append(samples, sample{ok: err == nil, took: w.Now().Sub(began), messages: int(m.Stats(w.Now()).DatagramsOut)})
-			m.pinned = false
-			open--
+			s := sample{ok: err == nil, took: w.Now().Sub(began)}
+			w.After(2*time.Second, func() { // for what goes on after it has joined
+				s.messages = int(m.Stats(w.Now()).DatagramsOut)
+				samples = append(samples, s)
+				m.pinned = false
+				open--
+			})
 		})
 		w.RunFor(every)
 	}

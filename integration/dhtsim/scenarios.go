@@ -183,8 +183,11 @@ func republish(o options, r *report) {
 	}
 	w.RunUntil(func() bool { return published == keys }, w.Now().Add(2*time.Hour))
 	first, done := lookups(), m.Stats(w.Now()).Published
-	w.RunUntil(func() bool { return m.Stats(w.Now()).Published >= done+keys }, w.Now().Add(time.Minute))
-	w.RunFor(16 * time.Minute)
+	for range 60 {
+		if w.RunFor(time.Minute); m.Stats(w.Now()).Published >= done+keys {
+			break
+		}
+	}
 	r.add("republish", float64(lookups()-first))
 	r.end("republish", w)
 }

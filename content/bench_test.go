@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/seigr/sttnode/stc"
 )
@@ -112,15 +113,23 @@ func BenchmarkImportSmall(b *testing.B) {
 	b.ReportMetric(files*float64(b.N)/b.Elapsed().Seconds(), "files/s")
 }
 
-// BenchmarkGet reads whole 256 KiB blobs at random from a store of 1 GiB.
+// BenchmarkGet reads whole 256 KiB blobs at random from a store of 1 GiB that has copies, and from one that has them in place.
 func BenchmarkGet(b *testing.B) {
-	dir := benchDir(b)
-	path := filepath.Join(dir, "file")
+	path := filepath.Join(benchDir(b), "file")
 	writeRandomFile(b, path, 1<<30, 1)
-	s := openTest(b, filepath.Join(dir, "store"))
-	if _, err := s.Import(context.Background(), path, ImportOptions{}); err != nil {
-		b.Fatal(err)
+	for name, inPlace := range map[string]bool{"copy": false, "in-place": true} {
+		b.Run(name, func(b *testing.B) {
+			s := openTest(b, filepath.Join(benchDir(b), "store"))
+			if _, err := s.Import(context.Background(), path, ImportOptions{InPlace: inPlace}); err != nil {
+				b.Fatal(err)
+			}
+			settle(b, s)
+			benchmarkGet(b, s)
+		})
 	}
+}
+
+func benchmarkGet(b *testing.B, s *Store) {
 	var hashes []stc.Hash
 	for info, err := range s.All(context.Background()) {
 		if err != nil {
@@ -141,6 +150,25 @@ func BenchmarkGet(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkImportAgain imports a file of 1 GiB that has not changed since the last import, once it has settled.
+func BenchmarkImportAgain(b *testing.B) {
+	dir := benchDir(b)
+	const size = 1 << 30
+	path := filepath.Join(dir, "file")
+	writeRandomFile(b, path, size, 1)
+	time.Sleep(settleTime)
+	s := openTest(b, filepath.Join(dir, "store"))
+	opts := ImportOptions{InPlace: true}
+	if _, err := s.Import(context.Background(), path, opts); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if got, err := s.Import(context.Background(), path, opts); err != nil || got.Unread != size {
+			b.Fatalf("%d bytes were not read: %v", got.Unread, err)
+		}
+	}
 }
 
 func writeRandomFile(t testing.TB, path string, size int64, seed byte) {

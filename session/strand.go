@@ -40,39 +40,32 @@ func (t *strand) start(round func() bool) {
 
 // ask has a goroutine run the loop: for those who have better things to do.
 func (t *strand) ask() {
-	for {
-		switch t.state.Load() {
-		case strandIdle:
-			if t.state.CompareAndSwap(strandIdle, strandAsked) {
-				go t.driver()
-				return
-			}
-		case strandRunning:
-			if t.state.CompareAndSwap(strandRunning, strandAgain) {
-				return
-			}
-		default:
-			return
-		}
+	if t.bring(strandAsked) {
+		go t.driver()
 	}
 }
 
 // lend runs a round of the loop in the caller's goroutine, or has its owner
 // run another one. The caller holds no lock.
 func (t *strand) lend() {
+	if t.bring(strandRunning) {
+		t.once()
+	}
+}
+
+// bring tells the owner of more work, if there is one; otherwise it moves the
+// strand on to asked or running, and reports that it has.
+func (t *strand) bring(to uint32) bool {
 	for {
-		switch state := t.state.Load(); state {
-		case strandIdle, strandAsked:
-			if t.state.CompareAndSwap(state, strandRunning) {
-				t.once()
-				return
-			}
-		case strandRunning:
-			if t.state.CompareAndSwap(strandRunning, strandAgain) {
-				return
-			}
-		default:
-			return
+		state, next := t.state.Load(), to
+		switch {
+		case state == strandRunning:
+			next = strandAgain
+		case state != strandIdle && (state != strandAsked || to == strandAsked):
+			return false
+		}
+		if t.state.CompareAndSwap(state, next) {
+			return next == to
 		}
 	}
 }

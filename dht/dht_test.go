@@ -111,6 +111,11 @@ func stopAll(all []*host) {
 	}
 }
 
+// mostHolders is at how many nodes a record lies at the most. A publish stores
+// before it knows all the K closest, so it is a few more than K; how many, its
+// estimate of the network's size decides. It keeps track of 2 K.
+const mostHolders = 40
+
 // 200 nodes with a goroutine each, sealed datagrams, delays and jitter: every
 // one finds every provider.
 func Test200Nodes(t *testing.T) {
@@ -127,7 +132,7 @@ func Test200Nodes(t *testing.T) {
 		var want []Contact
 		for _, p := range providers {
 			stored, err := p.Provide(t.Context(), key)
-			if stored < 20 || stored > 25 || err != nil {
+			if stored < 20 || stored > mostHolders || err != nil {
 				t.Errorf("stored at %d nodes: %v", stored, err)
 			}
 			want = append(want, p.contact())

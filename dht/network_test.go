@@ -119,7 +119,7 @@ func TestManyNodesAtOneAddress(t *testing.T) {
 			}
 		}
 		for i, n := range nodes {
-			if stored, err := n.provide(testKey(i)); stored < 20 || stored > 25 || err != nil {
+			if stored, err := n.provide(testKey(i)); stored < 20 || stored > mostHolders || err != nil {
 				t.Errorf("%s: stored at %d, %v", ip, stored, err)
 			}
 		}
@@ -219,7 +219,7 @@ func TestUnprovideWithdraws(t *testing.T) {
 		p.provide(keys[i])
 	}
 	nodes[8].provide(keys[0])
-	if got := p.unprovide(keys[0]); got < 20 || got > 25 {
+	if got := p.unprovide(keys[0]); got < 20 || got > mostHolders {
 		t.Errorf("withdrawn from %d nodes", got)
 	}
 	if found, _ := nodes[30].providers(keys[0]); !slices.Equal(found, []Contact{nodes[8].contact()}) {
@@ -231,7 +231,7 @@ func TestUnprovideWithdraws(t *testing.T) {
 	// A stop takes all back, with many keys in a datagram.
 	s.RunFor(time.Second)
 	before := s.Sent()
-	if got := p.unprovide(p.publisher.provided()...); got < 49*20 || got > 49*25 {
+	if got := p.unprovide(p.publisher.provided()...); got < 49*20 || got > 49*mostHolders {
 		t.Errorf("withdrew %d of %d records or more", got, 49*20)
 	}
 	if sent := s.Sent() - before; sent > 2*3*39 {
@@ -323,7 +323,7 @@ func TestClientsStayOutOfTables(t *testing.T) {
 	if found, _ := clients[0].providers(testKey(1)); !slices.Equal(found, []Contact{nodes[20].contact()}) {
 		t.Errorf("client found %v", found)
 	}
-	if stored, err := clients[1].provide(testKey(2)); stored < 20 || stored > 25 || err != nil {
+	if stored, err := clients[1].provide(testKey(2)); stored < 20 || stored > mostHolders || err != nil {
 		t.Errorf("client stored at %d, %v", stored, err)
 	}
 	if found, _ := nodes[25].providers(testKey(2)); !slices.Equal(found, []Contact{clients[1].contact()}) {

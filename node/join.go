@@ -99,15 +99,17 @@ func joinError(errs []error) error {
 
 // startJoining begins all ways into the network. It is called once, by Start.
 func (n *Node) startJoining(knowsNodes bool) {
-	j := &n.joining
-	j.pending = len(n.cfg.Bootstrap)
+	ways := len(n.cfg.Bootstrap)
 	if knowsNodes {
-		j.pending++
-		n.wg.Go(n.rejoinSaved)
+		ways++
 	}
-	if j.pending == 0 {
-		close(j.settled)
+	n.joining.pending = ways // a way may settle as soon as it has begun
+	if ways == 0 {
+		close(n.joining.settled)
 		n.setState(StateStarted, StateRunning)
+	}
+	if knowsNodes {
+		n.wg.Go(n.rejoinSaved)
 	}
 	for _, a := range n.cfg.Bootstrap {
 		n.wg.Go(func() { n.joinBy(a) })

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/seigr/sttnode/stc"
 )
@@ -158,12 +157,9 @@ func BenchmarkImportAgain(b *testing.B) {
 	const size = 1 << 30
 	path := filepath.Join(dir, "file")
 	writeRandomFile(b, path, size, 1)
-	time.Sleep(settleTime)
 	s := openTest(b, filepath.Join(dir, "store"))
 	opts := ImportOptions{InPlace: true}
-	if _, err := s.Import(context.Background(), path, opts); err != nil {
-		b.Fatal(err)
-	}
+	age(b, s, path, opts)
 	for b.Loop() {
 		if got, err := s.Import(context.Background(), path, opts); err != nil || got.Unread != size {
 			b.Fatalf("%d bytes were not read: %v", got.Unread, err)

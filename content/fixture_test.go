@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/seigr/sttnode/stc"
 )
@@ -157,10 +156,7 @@ func TestFixtureLater(t *testing.T) {
 		if err := os.WriteFile(file, fixtureData(), 0o644); err != nil {
 			return err
 		}
-		time.Sleep(settleTime) // Of a file that has just changed nothing is noted.
-		if _, err := s.Import(ctx, file, ImportOptions{ChunkSize: 32 << 10}); err != nil {
-			return err
-		}
+		age(t, s, file, ImportOptions{ChunkSize: 32 << 10})
 		cached, err := s.ImportReader(ctx, bytes.NewReader([]byte("cached")), ImportOptions{Name: "cached"})
 		if err != nil {
 			return err

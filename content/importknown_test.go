@@ -13,7 +13,7 @@ import (
 )
 
 // age makes an import of path look as if its files had been at rest for long: it notes what the import would have noted then.
-func age(t *testing.T, s *Store, path string, opts ImportOptions) *Imported {
+func age(t testing.TB, s *Store, path string, opts ImportOptions) *Imported {
 	t.Helper()
 	ctx := context.Background()
 	got, err := s.Import(ctx, path, opts)
@@ -29,7 +29,11 @@ func age(t *testing.T, s *Store, path string, opts ImportOptions) *Imported {
 	if err != nil {
 		t.Fatal(err)
 	}
-	im := &importer{store: s, opts: opts, chunking: chunking{ChunkerFixed, 18, defaultFanOutLog}, rootInfo: &RootInfo{Name: got.Name, Mode: info.Mode().Perm()}}
+	im, err := opts.parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	im.store, im.rootInfo = s, &RootInfo{Name: got.Name, Mode: info.Mode().Perm()}
 	a := &assembler{importer: im}
 	note := func(path string, root *RootInfo, ref Ref) {
 		info, err := os.Lstat(path)

@@ -249,17 +249,14 @@ func killOne(t *testing.T, r *rand.Rand, args string, known map[uint64]*killedCo
 	if last == 0 {
 		delay *= 5
 	}
-	kill := func() {
-		time.Sleep(delay)
-		_ = cmd.Process.Kill()
-	}
+	kill := func() { time.AfterFunc(delay, func() { _ = cmd.Process.Kill() }) }
 	if last == 0 {
-		go kill()
+		kill()
 	}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if said++; said == last {
-			go kill()
+			kill()
 		}
 		if what, rest, _ := strings.Cut(lines.Text(), " "); what == sayFault {
 			t.Error(rest)

@@ -79,28 +79,11 @@ func emulated(rep *report, runs int, dir string, extra []string) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "bench: the cases over emulated links need root; skipped")
-		return nil
-	}
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "netlab")
-	}
-	if _, err := os.Stat(filepath.Join(dir, "main.go")); err != nil {
-		fmt.Fprintf(os.Stderr, "bench: no netlab in %s (-netlab DIR or STT_NETLAB says where it is); the cases over emulated links are skipped\n", dir)
-		return nil
-	}
-	scratch, err := os.MkdirTemp("", "stt-bench-")
-	if err != nil {
+	binary, remove, err := buildNetlab(dir)
+	if err != nil || binary == "" {
 		return err
 	}
-	defer os.RemoveAll(scratch)
-	binary := filepath.Join(scratch, "netlab")
-	build := exec.Command("go", "build", "-o", binary, ".")
-	build.Dir, build.Stderr = dir, os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("building netlab: %w", err)
-	}
+	defer remove()
 	var failed error
 	for _, c := range wanted {
 		c.subjects = append(c.subjects, extra...)
@@ -118,25 +101,56 @@ func emulated(rep *report, runs int, dir string, extra []string) error {
 	return failed
 }
 
-// run puts netlab up and this program inside it. A mount namespace of its
+// buildNetlab makes the program that emulates links. Where it can't run, it says so and returns no path.
+func buildNetlab(dir string) (binary string, remove func(), err error) {
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "bench: the cases over emulated links need root; skipped")
+		return "", nil, nil
+	}
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "netlab")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "main.go")); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: no netlab in %s (-netlab DIR or STT_NETLAB says where it is); the cases over emulated links are skipped\n", dir)
+		return "", nil, nil
+	}
+	scratch, err := os.MkdirTemp("", "stt-bench-")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { _ = os.RemoveAll(scratch) }
+	binary = filepath.Join(scratch, "netlab")
+	build := exec.Command("go", "build", "-o", binary, ".")
+	build.Dir, build.Stderr = dir, os.Stderr
+	if err := build.Run(); err != nil {
+		remove()
+		return "", nil, fmt.Errorf("building netlab: %w", err)
+	}
+	return binary, remove, nil
+}
+
+// inNetlab puts netlab up and this program inside it, and decodes what that prints. A mount namespace of its
 // own hides the network's names from any other netlab on the machine.
-func (c linkCase) run(netlab string, runs int) (map[string][]float64, error) {
+func inNetlab(netlab string, lab []string, answer any, role ...string) error {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	args := []string{"--mount", "sh", "-c", `mount -t tmpfs tmpfs /run && exec "$@"`, "sh", netlab, "-hosts", "2"}
-	args = append(args, c.lab...)
-	args = append(args, "--", self, roleInside, c.name, strconv.Itoa(runs))
-	args = append(args, c.subjects...)
+	args := []string{"--mount", "sh", "-c", `mount -t tmpfs tmpfs /run && exec "$@"`, "sh", netlab}
+	args = append(append(append(args, lab...), "--", self), role...)
 	cmd := exec.Command("unshare", args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var figures map[string][]float64
-	return figures, json.Unmarshal(out, &figures)
+	return json.Unmarshal(out, answer)
+}
+
+// run measures a case in a new network.
+func (c linkCase) run(netlab string, runs int) (figures map[string][]float64, err error) {
+	args := append([]string{roleInside, c.name, strconv.Itoa(runs)}, c.subjects...)
+	return figures, inNetlab(netlab, append([]string{"-hosts", "2"}, c.lab...), &figures, args...)
 }
 
 // inside is this program inside netlab: `process-inside-netlab CASE RUNS
@@ -296,12 +310,12 @@ func resumeAfterDark(subject string) (float64, error) {
 	var up int64
 	_, arrived, err := f.wait(func() error {
 		time.Sleep(4 * time.Second)
-		if err := setLinks("down=1"); err != nil {
+		if err := setLinks(bothHosts + "down=1"); err != nil {
 			return err
 		}
 		time.Sleep(3 * time.Second)
 		up = time.Now().UnixNano()
-		return setLinks("down=0")
+		return setLinks(bothHosts + "down=0")
 	})
 	if err != nil {
 		return 0, err
@@ -321,21 +335,24 @@ func keptUnderReordering(subject string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := setLinks("jitter=10ms reorder=0.01"); err != nil {
+	if err := setLinks(bothHosts + "jitter=10ms reorder=0.01"); err != nil {
 		return 0, err
 	}
 	disturbed, err := steadyRate(subject)
-	return disturbed / clean, errors.Join(err, setLinks("jitter=0s reorder=0"))
+	return disturbed / clean, errors.Join(err, setLinks(bothHosts+"jitter=0s reorder=0"))
 }
 
-// setLinks changes the links of both hosts.
+// bothHosts are those of the cases with one path.
+const bothHosts = "host=0 host=1 "
+
+// setLinks changes links: the hosts, and what is to be set.
 func setLinks(settings string) error {
 	c, err := net.Dial("unix", "/run/netlab.sock")
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if _, err := fmt.Fprintln(c, "host=0 host=1 "+settings); err != nil {
+	if _, err := fmt.Fprintln(c, settings); err != nil {
 		return err
 	}
 	answer, err := io.ReadAll(c)

@@ -4,6 +4,7 @@
 //
 //	go run . session [--case NAME,…] [--json] [--runs N] [--netlab DIR]
 //	go run . store   [--case NAME,…] [--json] [--runs N] [--gib N] [--dir DIR]
+//	go run . fetch   [--case NAME,…] [--json] [--runs N] [--mib N] [--gib N] [--netlab DIR] [--dir DIR]
 //
 // Every case runs its subjects in turn, again and again, and takes the median
 // of the runs, so that what else the machine does meets all of them alike.
@@ -21,6 +22,18 @@ import (
 	"runtime/pprof"
 )
 
+// processes are what this program is when it runs itself, by the first argument.
+var processes = map[string]func(args []string) error{
+	roleStore:  storeProcess,
+	roleServer: serve,
+	roleClient: drive,
+	roleInside: inside,
+	rolePeer:   peer,
+	roleWeb:    web,
+	roleLiar:   liar,
+	roleInLab:  inLab,
+}
+
 func main() {
 	args := os.Args[1:]
 	var err error
@@ -30,16 +43,12 @@ func main() {
 		err = sessionBench(args[1:])
 	case len(args) > 0 && args[0] == "store":
 		err = storeBench(args[1:])
-	case len(args) > 0 && args[0] == roleStore:
-		err = storeProcess(args[1:])
-	case len(args) > 0 && args[0] == roleServer:
-		err = serve(args[1:])
-	case len(args) > 0 && args[0] == roleClient:
-		err = drive(args[1:])
-	case len(args) > 0 && args[0] == roleInside:
-		err = inside(args[1:])
+	case len(args) > 0 && args[0] == "fetch":
+		err = fetchBench(args[1:])
+	case len(args) > 0 && processes[args[0]] != nil:
+		err = processes[args[0]](args[1:])
 	default:
-		fmt.Fprintln(os.Stderr, "usage: go run . session|store [--case NAME,…] [--json] [--runs N] [--netlab DIR] [--gib N] [--dir DIR]")
+		fmt.Fprintln(os.Stderr, "usage: go run . session|store|fetch [--case NAME,…] [--json] [--runs N] [--netlab DIR] [--gib N] [--dir DIR]")
 		os.Exit(2)
 	}
 	if err != nil {
@@ -52,10 +61,10 @@ func main() {
 // that STT_BENCH_PROFILE names.
 func profile() (stop func()) {
 	dir := os.Getenv("STT_BENCH_PROFILE")
-	if dir == "" || len(os.Args) < 3 || os.Args[1] == "session" || os.Args[1] == "store" || os.Args[1] == roleInside {
+	if dir == "" || len(os.Args) < 3 || processes[os.Args[1]] == nil || os.Args[1] == roleInside || os.Args[1] == roleInLab {
 		return func() {}
 	}
-	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-%s.pprof", os.Args[1], os.Args[2])))
+	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-%s.pprof", os.Args[1], filepath.Base(os.Args[2]))))
 	if err == nil {
 		err = pprof.StartCPUProfile(f)
 	}

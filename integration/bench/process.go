@@ -31,7 +31,13 @@ func start(namespace string, args ...string) (*process, error) {
 		args = append([]string{"netns", "exec", namespace, self}, args...)
 		self = "ip"
 	}
-	p := &process{cmd: exec.Command(self, args...)}
+	return startCommand(self, args...)
+}
+
+// startCommand runs a program that takes orders on its stdin and ends with it.
+func startCommand(name string, args ...string) (*process, error) {
+	var err error
+	p := &process{cmd: exec.Command(name, args...)}
 	p.cmd.Stderr = os.Stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err

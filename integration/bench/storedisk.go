@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	mrand "math/rand/v2"
 	"os"
@@ -80,40 +81,40 @@ func (b *storeBed) once(name string, make func(path string) error) (string, erro
 
 // file returns a file of random bytes that is in the page cache.
 func (b *storeBed) file() (string, error) {
-	return b.once("file", func(path string) error {
-		f, err := os.Create(path)
-		if err != nil {
-			return err
-		}
-		src, buf := randomBytes(), make([]byte, 1<<20)
-		for range storeFileSize / len(buf) {
-			_, _ = src.Read(buf)
-			if _, err = f.Write(buf); err != nil {
-				break
-			}
-		}
-		return errors.Join(err, f.Close())
-	})
+	return b.once("file", func(path string) error { return writeRandom(path, storeFileSize) })
+}
+
+// writeRandom makes a file of random bytes.
+func writeRandom(path string, size int64) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyBuffer(struct{ io.Writer }{f}, io.LimitReader(randomBytes(), size), make([]byte, 1<<20))
+	return errors.Join(err, f.Close())
 }
 
 // tree returns a directory with small files.
 func (b *storeBed) tree() (string, error) {
-	return b.once("tree", func(path string) error {
-		src, buf := randomBytes(), make([]byte, treeFileSize)
-		for i := range treeFiles {
-			dir := filepath.Join(path, fmt.Sprintf("%03d", i/100))
-			if i%100 == 0 {
-				if err := os.MkdirAll(dir, 0o755); err != nil {
-					return err
-				}
-			}
-			_, _ = src.Read(buf)
-			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%05d", i)), buf, 0o644); err != nil {
+	return b.once("tree", func(path string) error { return writeTree(path, treeFiles) })
+}
+
+// writeTree makes a directory of files of 4 KiB, 100 in each of its own.
+func writeTree(path string, files int) error {
+	src, buf := randomBytes(), make([]byte, treeFileSize)
+	for i := range files {
+		dir := filepath.Join(path, fmt.Sprintf("%03d", i/100))
+		if i%100 == 0 {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return err
 			}
 		}
-		return nil
-	})
+		_, _ = src.Read(buf)
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%05d", i)), buf, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sparse makes a file of distinct chunks that takes a page of the disk for each: its number, and zeros behind it.

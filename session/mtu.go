@@ -35,6 +35,7 @@ type mtuSearch struct {
 	lost    int // consecutive losses of that size
 	largest int
 	missing int       // consecutive losses above minDatagram, probes aside
+	since   time.Time // when the first of them had left
 	raiseAt time.Time // when what was too big may be tried again; zero before anything was
 }
 
@@ -102,14 +103,18 @@ func (m *mtuSearch) arrived(size int) {
 	}
 }
 
-// vanished records that one has not, and reports whether the path carries no
-// large datagrams any more: the size is then back at what every path carries
-// (black hole detection, RFC 8899 section 4.3).
-func (m *mtuSearch) vanished(now time.Time, size int) bool {
+// vanished records that one that left at sent has not, and reports whether the
+// path carries no large datagrams any more: the size is then back at what every
+// path carries (black hole detection, RFC 8899 section 4.3). A full queue takes
+// whole batches in a row, but not for as long as a probe timeout.
+func (m *mtuSearch) vanished(now, sent time.Time, size int, pto time.Duration) bool {
 	if size <= minDatagram || m.size == minDatagram {
 		return false
 	}
-	if m.missing++; m.missing < missingLimit {
+	if m.missing == 0 {
+		m.since = sent
+	}
+	if m.missing++; m.missing < missingLimit || sent.Sub(m.since) < pto {
 		return false
 	}
 	m.refused(now, m.size)

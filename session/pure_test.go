@@ -438,3 +438,29 @@ func TestParams(t *testing.T) {
 		}
 	}
 }
+
+// TestBurstIsNoBlackHole checks that a queue that overflows does not shrink the
+// datagrams, however many it takes at once, and a path that has shrunk does.
+func TestBurstIsNoBlackHole(t *testing.T) {
+	const pto = 10 * time.Millisecond
+	begin := time.Unix(1, 0)
+	m := mtuSearch{size: 1452, tooBig: 1453, largest: 1452}
+	for range 10 { // bursts, with something that arrives in between
+		for range 10 * missingLimit {
+			if m.vanished(begin, begin, 1452, pto) {
+				t.Fatal("a burst counts as a black hole")
+			}
+		}
+		m.arrived(1452)
+		begin = begin.Add(pto)
+	}
+	for i := range missingLimit + 1 {
+		sent := begin.Add(time.Duration(i) * pto / missingLimit)
+		if got, want := m.vanished(sent, sent, 1452, pto), i == missingLimit; got != want {
+			t.Fatalf("loss %d over %v: black hole %v", i+1, sent.Sub(begin), got)
+		}
+	}
+	if m.size != minDatagram {
+		t.Fatalf("size is still %d", m.size)
+	}
+}

@@ -253,7 +253,7 @@ func (l *loop) lost(now time.Time, p *sentPacket) {
 		l.mtu.probeLost(now, p.size)
 		return
 	}
-	if l.mtu.vanished(now, p.size) {
+	if l.mtu.vanished(now, p.at, p.size, l.pto()) {
 		l.cc.setDatagram(l.mtu.size)
 	}
 	l.repeat(p)

@@ -51,7 +51,7 @@ func (l *loop) send(now time.Time) time.Time {
 
 	memory := batchBuffers.Get().(*[transport.MaxBatch]byte)
 	defer batchBuffers.Put(memory)
-	out := batch{buf: memory[:0]}
+	out := batch{buf: memory[:0:max(transport.MaxSegmented, l.mtu.size)]}
 	defer func() { l.flush(&out) }()
 
 	l.pace.update(now, l.cc.pacing(&l.rtt), l.mtu.size)

@@ -14,6 +14,12 @@ const MaxBatch = 64 << 10
 // in one segmented write.
 const MaxSegments = 64
 
+// MaxSegmented is the most bytes of several datagrams that go to the kernel in
+// one call where it segments. With the headers, a link's included, they have
+// to stay below 64 KiB, the gso_max_size of most devices: Linux hands nothing
+// on whole that reaches it, but cuts it at once, loopback too.
+const MaxSegmented = MaxBatch - 128
+
 // A Conn sends and receives datagrams on one local address.
 //
 // Send may be called concurrently with everything. Receive has one caller at

@@ -207,13 +207,9 @@ func covered(by Batching, err error, n, size int) int {
 	return size
 }
 
-// maxSegmented is the most bytes of one segmented write: what a datagram
-// over IPv4 can carry.
-const maxSegmented = 65507
-
 // segmentedBytes returns how many bytes one segmented write takes.
 func segmentedBytes(size int) int {
-	return max(1, min(MaxSegments, maxSegmented/size)) * size
+	return max(1, min(MaxSegments, MaxSegmented/size)) * size
 }
 
 // arrival is what was read: n bytes in datagrams of size.

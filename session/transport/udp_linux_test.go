@@ -304,3 +304,41 @@ func TestZone(t *testing.T) {
 		t.Error("an IPv6 address was encoded for an IPv4 socket")
 	}
 }
+
+// TestUDPStaysJoined checks that a full batch of any usual size passes the
+// loopback in pieces of many datagrams: the kernel cuts what is too long to
+// be handed on whole, and everything costs a multiple from there.
+func TestUDPStaysJoined(t *testing.T) {
+	if send, receive, _ := capabilities(); send != BatchSegmentation || receive != BatchSegmentation {
+		t.Skip("not segmented")
+	}
+	a, b := udp(t, "127.0.0.1:0"), udp(t, "127.0.0.1:0")
+	buf := make([]byte, MaxBatch)
+	for _, size := range []int{1200, 1260, 1310, 1394, 1424, 1452, 1472, 8972} {
+		batch := make([]byte, min(MaxSegments, MaxBatch/size)*size)
+		if err := a.Send(batch, size, b.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+		receives := 0
+		for got := 0; got < len(batch); receives++ {
+			n, _, _, err := b.Receive(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += n
+		}
+		if receives > 2 {
+			t.Errorf("%d datagrams of %d bytes came in %d pieces", len(batch)/size, size, receives)
+		}
+	}
+}
+
+func udp(t *testing.T, addr string) *UDP {
+	t.Helper()
+	u, err := ListenUDP(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { u.Close() })
+	return u
+}

@@ -13,11 +13,13 @@ import (
 // (halt_poll_ns, whose default is pollMost), where it has just seen that this
 // pays: between peers that answer each other with small datagrams within
 // pollMost. A wait in vain costs pollMost of a core, and pollAfter short waits
-// have to follow before the next.
+// have to follow before the next; after a sign of a transfer, whose
+// acknowledgements come as quickly, pollLater.
 const (
 	pollMost  = 200 * time.Microsecond
 	pollSmall = 4 << 10 // bytes in either direction between two waits: more is a transfer, whose delay nobody feels
 	pollAfter = 2       // short waits in a row
+	pollLater = 32
 )
 
 // polling decides when to poll. Its methods are for Receive's caller.
@@ -36,10 +38,13 @@ func (p *polling) pays() bool { return p.able && p.short >= pollAfter }
 // waited takes note of how long n bytes have been waited for.
 func (p *polling) waited(d time.Duration, n int) {
 	sent := p.sent.Load()
-	if d < pollMost && n <= pollSmall && sent-p.seen <= pollSmall {
-		p.short++
-	} else {
-		p.short = 0
+	switch {
+	case n > pollSmall || sent-p.seen > pollSmall:
+		p.short = pollAfter - pollLater
+	case d >= pollMost:
+		p.short = min(p.short, 0)
+	default:
+		p.short = min(p.short+1, pollAfter)
 	}
 	p.seen = sent
 }

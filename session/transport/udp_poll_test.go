@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -22,7 +23,8 @@ func TestPollingPays(t *testing.T) {
 		"over a path of 2 ms":        {[]wait{{2 * time.Millisecond, answer, answer}, {2 * time.Millisecond, answer, answer}}, false},
 		"while much is received":     {[]wait{{quick, 60_000, answer}, {quick, 60_000, answer}}, false},
 		"while much is sent":         {[]wait{{quick, answer, 60_000}, {quick, answer, 60_000}}, false},
-		"once the transfer is over":  {[]wait{{quick, answer, 60_000}, {quick, answer, answer}, {quick, answer, answer}}, true},
+		"between acknowledgements":   {[]wait{{quick, answer, 60_000}, {quick, answer, answer}, {quick, answer, answer}}, false},
+		"once the transfer is over":  {append([]wait{{quick, answer, 60_000}}, slices.Repeat([]wait{{quick, answer, answer}}, pollLater)...), true},
 		"and what was sent is new":   {[]wait{{quick, answer, 3_000}, {quick, answer, 3_000}}, true},
 		"when the misses are behind": {[]wait{{pollMost, answer, 0}, {quick, answer, answer}, {quick, answer, answer}}, true},
 	} {

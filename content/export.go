@@ -57,10 +57,31 @@ func (s *Store) Export(ctx context.Context, root stc.Hash, target string, opts E
 	if err != nil {
 		return nil, err
 	}
+	p, err := beginPart(target, root, node, opts.InPlace)
+	if err != nil {
+		return nil, err
+	}
+	defer p.discard()
+	e := newExporter(s, node, opts)
+	if err := e.export(ctx, p, root, node); err != nil {
+		p.keep = p.keep && !errors.Is(err, ErrName) && !errors.Is(err, ErrManifest)
+		return nil, mapError(err)
+	}
+	if err := p.commit(opts.InPlace || !opts.NoSync); err != nil {
+		return nil, mapError(err)
+	}
+	if opts.InPlace {
+		err = errors.Join(s.setOrigin(ctx, origin{root: root, path: p.target}), s.dropEmpty())
+	}
+	return &e.result, err
+}
+
+// beginPart checks the target of an export and makes the part for it.
+func beginPart(target string, root stc.Hash, node *Node, inPlace bool) (*part, error) {
 	if err := CheckTarget(target); err != nil {
 		return nil, err
 	}
-	target, err = filepath.Abs(target)
+	target, err := filepath.Abs(target)
 	if err != nil {
 		return nil, err
 	}
@@ -69,27 +90,10 @@ func (s *Store) Export(ctx context.Context, root stc.Hash, target string, opts E
 	if exists && info.IsDir() != (node.Kind == KindDirectory) {
 		return nil, fmt.Errorf("%w: %s and the content are not both a directory", ErrTarget, target)
 	}
-	if exists && !info.IsDir() && opts.InPlace {
+	if exists && !info.IsDir() && inPlace {
 		return nil, fmt.Errorf("%w: %s exists, and may be what the store has in place", ErrTarget, target)
 	}
-	p, err := newPart(target, root, node.Kind == KindDirectory, opts.InPlace)
-	if err != nil {
-		return nil, err
-	}
-	defer p.discard()
-	e := &exporter{store: s, opts: opts, total: node.Size, jobs: make(chan job, 2*runtime.GOMAXPROCS(0))}
-	if err := e.export(ctx, p, root, node); err != nil {
-		p.keep = p.keep && !errors.Is(err, ErrName) && !errors.Is(err, ErrManifest)
-		return nil, mapError(err)
-	}
-	if err := p.commit(opts.InPlace || !opts.NoSync, exists); err != nil {
-		return nil, mapError(err)
-	}
-	if opts.InPlace {
-		err = errors.Join(s.setOrigin(ctx, origin{root: root, path: target}), s.dropEmpty())
-	}
-	e.result.Size = node.Size
-	return &e.result, err
+	return newPart(target, root, node.Kind == KindDirectory, inPlace)
 }
 
 // export writes a content into a part.
@@ -107,6 +111,11 @@ func (e *exporter) export(ctx context.Context, p *part, root stc.Hash, node *Nod
 		err = e.mover.file(ctx, p.file, "", node.Root.Mode, node.Size, node.Range(0, node.Size, e.store.node), false)
 		return errors.Join(err, e.mover.finish(ctx))
 	}
+	return e.rootFile(ctx, p, node)
+}
+
+// rootFile writes a content that is a file.
+func (e *exporter) rootFile(ctx context.Context, p *part, node *Node) error {
 	return e.run(ctx, func(ctx context.Context) error {
 		f := &outFile{file: p.file, mode: node.Root.Mode, size: node.Size, keepOpen: true}
 		return e.file(ctx, f, node)
@@ -137,12 +146,20 @@ type exporter struct {
 	store  *Store
 	opts   ExportOptions
 	total  uint64
-	mover  *mover // of an export in place, which has no jobs
+	mover  *mover  // of an export in place, which has no jobs
+	skip   extents // of the only file: what is written already
 	jobs   chan job
 	result Exported // of the walking goroutine
 
 	mu      sync.Mutex
 	written uint64
+}
+
+func newExporter(s *Store, node *Node, opts ExportOptions) *exporter {
+	return &exporter{
+		store: s, opts: opts, total: node.Size,
+		jobs: make(chan job, 2*runtime.GOMAXPROCS(0)), result: Exported{Size: node.Size},
+	}
 }
 
 // job is a range of a file to be written.
@@ -214,6 +231,12 @@ func (e *exporter) file(ctx context.Context, out *outFile, node *Node) error {
 	for piece, err := range node.Range(0, node.Size, e.store.node) {
 		if err != nil {
 			return err
+		}
+		if e.skip.contains(piece.Offset) {
+			if err := flush(); err != nil {
+				return err
+			}
+			continue
 		}
 		if len(j.refs) == 0 {
 			j.off = int64(piece.Offset)

@@ -135,7 +135,7 @@ func removeTree(path string) error {
 }
 
 // commit gives the part the target's name.
-func (p *part) commit(sync, exists bool) error {
+func (p *part) commit(sync bool) error {
 	if sync {
 		if err := syncPart(p.file, p.dir); err != nil {
 			return err
@@ -144,8 +144,8 @@ func (p *part) commit(sync, exists bool) error {
 	if err := releasePart(p.file); err != nil {
 		return err
 	}
-	if p.dir && exists {
-		if err := os.Remove(p.target); err != nil {
+	if p.dir { // Only an empty one can be there.
+		if err := os.Remove(p.target); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -161,6 +161,7 @@ func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (Fet
 	if f.output, err = newOutput(n.store, root, opts); err != nil {
 		return FetchResult{}, err
 	}
+	defer f.output.discard()
 	start := time.Now()
 	n.transfers.begin(f)
 	n.events.emit(Event{Kind: EventFetchStarted, Root: root})
@@ -225,6 +226,7 @@ func (f *fetch) fromPeers(ctx context.Context) error {
 	d, err := swarm.NewDownload(swarm.Config{
 		Root:         f.root,
 		Store:        f.store,
+		Output:       f.output,
 		Budget:       f.n.cfg.FetchMemory,
 		Sequential:   f.opts.Writer != nil,
 		StallTimeout: f.opts.StallTimeout,

@@ -24,6 +24,24 @@ type output struct {
 	exists  bool   // something is at target
 	written string // target once it holds the content
 	bytes   atomic.Uint64
+
+	// assembly is the output of a file, begun when its root is here, so that
+	// chunks are written as they come. nil for all others.
+	assembly atomic.Pointer[content.Assembly]
+}
+
+// WriteChunk implements [swarm.Output].
+func (o *output) WriteChunk(offset uint64, chunk []byte) {
+	if a := o.assembly.Load(); a != nil {
+		a.WriteChunk(offset, chunk)
+	}
+}
+
+// discard removes what was not finished.
+func (o *output) discard() {
+	if a := o.assembly.Load(); a != nil {
+		a.Discard()
+	}
 }
 
 // newOutput checks that the output of a fetch of root can be written. Errors
@@ -104,7 +122,14 @@ func (o *output) resolve(root stc.Hash, node *content.Node) error {
 		return fmt.Errorf("%w: %s is a directory and the content is a file; a path that ends in %c is a directory to put it into",
 			content.ErrTarget, o.target, filepath.Separator)
 	}
-	return nil
+	if o.inPlace || o.assembly.Load() != nil {
+		return nil
+	}
+	a, err := o.store.Assemble(root, node, o.target)
+	if err == nil {
+		o.assembly.Store(a)
+	}
+	return err
 }
 
 // write brings the content, all of which is in the store, to its place, or
@@ -121,14 +146,22 @@ func (o *output) write(ctx context.Context, root stc.Hash) error {
 		if !same {
 			return fmt.Errorf("%w: %s", ErrExists, o.target)
 		}
-	} else if _, err := o.store.Export(ctx, root, o.target, content.ExportOptions{
-		InPlace:  o.inPlace,
-		Progress: func(p content.ExportProgress) { o.bytes.Store(p.Bytes) },
-	}); errors.Is(err, content.ErrName) || errors.Is(err, content.ErrManifest) {
+	} else if err := o.export(ctx, root); errors.Is(err, content.ErrName) || errors.Is(err, content.ErrManifest) {
 		return fmt.Errorf("%w: %w", ErrVerification, err)
 	} else if err != nil {
 		return err
 	}
 	o.written = o.target
 	return nil
+}
+
+// export makes the target, of which the assembly may have most already.
+func (o *output) export(ctx context.Context, root stc.Hash) (err error) {
+	progress := func(p content.ExportProgress) { o.bytes.Store(p.Bytes) }
+	if a := o.assembly.Load(); a != nil {
+		_, err = a.Finish(ctx, progress)
+		return err
+	}
+	_, err = o.store.Export(ctx, root, o.target, content.ExportOptions{InPlace: o.inPlace, Progress: progress})
+	return err
 }

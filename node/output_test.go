@@ -1,6 +1,8 @@
 package node
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -191,5 +193,54 @@ func TestSameContent(t *testing.T) {
 				t.Fatalf("%s: not undone", name)
 			}
 		}
+	})
+}
+
+// The output of a file grows while it is fetched, under another name, and
+// nothing of it is left when the fetch is given up.
+func TestOutputGrowsWhileFetching(t *testing.T) {
+	inBubble(t, lan, func(t *testing.T, w *network) {
+		ctx := within(t, time.Hour)
+		boot := w.start(w.config("boot"))
+		data := testBytes("film", 9<<20)
+		_, root := w.seed(ctx, "s", "film", data, addressOf(boot))
+		f := w.start(w.config("f", addressOf(boot)))
+		dir := t.TempDir()
+		out := filepath.Join(dir, "out")
+		half, stop := context.WithCancelCause(ctx)
+		enough := errors.New("enough")
+		_, err := f.Fetch(half, root, FetchOptions{Output: out, OnStored: func(n uint64) {
+			if n > uint64(len(data)/4) {
+				stop(enough)
+			}
+		}})
+		if !errors.Is(err, enough) {
+			t.Fatal(err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+			t.Fatalf("left behind: %v, %v", left, err)
+		}
+		written := 0
+		r, err := f.Fetch(ctx, root, FetchOptions{Output: out, OnStored: func(uint64) {
+			parts, err := os.ReadDir(dir)
+			if err != nil || len(parts) != 1 || parts[0].Name() == "out" {
+				t.Fatalf("on the way there are %v, %v", parts, err)
+			}
+			b, err := os.ReadFile(filepath.Join(dir, parts[0].Name()))
+			if err != nil || len(b) != len(data) {
+				t.Fatalf("%d bytes, %v", len(b), err)
+			}
+			n := 0
+			for at := 0; at < len(b); at += content.ChunkSize {
+				if bytes.Equal(b[at:at+content.ChunkSize], data[at:at+content.ChunkSize]) {
+					n++
+				}
+			}
+			written = max(written, n)
+		}})
+		if err != nil || r.ResumedBytes == 0 || written == 0 {
+			t.Fatalf("%+v, %v, %d chunks written on the way", r, err, written)
+		}
+		wantFile(t, out, data)
 	})
 }

@@ -27,6 +27,15 @@ type Store interface {
 	PutVerified(ctx context.Context, hashes []stc.Hash, blobs [][]byte) error
 }
 
+// Output takes verified chunks at their places, in any order;
+// *content.Assembly is one. It is used by several goroutines at once.
+type Output interface {
+	// WriteChunk takes a chunk that begins at byte offset of the content's
+	// data. It does not keep the slice. The download waits for it, and does not
+	// care whether it succeeds.
+	WriteChunk(offset uint64, chunk []byte)
+}
+
 // Dialer opens a fresh stream to a peer, ready for the first message. It must
 // return when ctx ends. The download closes the stream; Close must unblock
 // reads and writes.
@@ -38,6 +47,11 @@ type Config struct {
 	Root stc.Hash
 	// Store takes the blobs, and is asked what is there already.
 	Store Store
+	// Output, if not nil, is given chunks that were fetched and verified while
+	// they are being stored. It gets each once at most, and neither those that
+	// the store had nor all of those that stand at several places: what it was
+	// not given is in the store when Run has returned nil.
+	Output Output
 
 	// Budget bounds the bytes of blobs that are asked for or received and not
 	// yet stored. Default 32 MiB, at least 4 MiB. Memory stays below it, plus
@@ -192,4 +206,7 @@ func (d *Download) Run(ctx context.Context) error {
 	return newOwner(ctx, d).run()
 }
 
-var _ Store = (*content.Store)(nil)
+var (
+	_ Store  = (*content.Store)(nil)
+	_ Output = (*content.Assembly)(nil)
+)

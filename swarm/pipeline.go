@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/seigr/sttnode/content"
@@ -71,6 +72,13 @@ type verifyJob struct {
 type commitJob struct {
 	number uint64
 	group  []arrival
+	output []placed // what of it goes to the output
+}
+
+// placed is a chunk with its only place in the content.
+type placed struct {
+	offset uint64
+	chunk  []byte
 }
 
 // commitDone is a committer's event.
@@ -93,7 +101,7 @@ func (p *pipe) begin(o *owner) {
 	for range committers {
 		o.workers.Go(func() {
 			for job := range p.commitJobs {
-				o.events <- commitDone{job, commit(o.cfg.Store, job.group)}
+				o.events <- commitDone{job, o.cfg.commit(job)}
 			}
 		})
 	}
@@ -123,7 +131,7 @@ func (p *pipe) advance(o *owner, now time.Time) (next time.Time) {
 		if p.committing > 0 && o.sched.asked > 0 && bytesOf(p.verified, minOverlap) < minOverlap {
 			break // more will come until the other committer is ready
 		}
-		p.startCommit()
+		p.startCommit(o)
 	}
 	return next
 }
@@ -250,7 +258,7 @@ func (o *owner) expandAll(a arrival, n *content.Node) {
 	}
 }
 
-func (p *pipe) startCommit() {
+func (p *pipe) startCommit(o *owner) {
 	n, size := 0, 0
 	for n < len(p.verified) && n < maxCommitBlobs && size < maxCommitBytes {
 		size += len(p.verified[n].blob)
@@ -260,7 +268,22 @@ func (p *pipe) startCommit() {
 	p.verified = slices.Delete(p.verified, 0, n)
 	p.committing++
 	p.nextCommit++
-	p.commitJobs <- commitJob{p.nextCommit - 1, group}
+	job := commitJob{number: p.nextCommit - 1, group: group}
+	if o.cfg.Output != nil {
+		job.output = placesOf(group)
+	}
+	p.commitJobs <- job
+}
+
+// placesOf lists the chunks that stand at one place only, as far as the walk
+// has come. Those that repeat are left to who writes the rest.
+func placesOf(group []arrival) (list []placed) {
+	for _, a := range group {
+		if it := a.item; !it.node && len(it.places) == 1 && it.places[0].len() == 1 {
+			list = append(list, placed{it.offset, a.blob})
+		}
+	}
+	return list
 }
 
 func bytesOf(group []arrival, enough int) (n int) {
@@ -272,15 +295,26 @@ func bytesOf(group []arrival, enough int) (n int) {
 	return n
 }
 
-// commit stores a group. What was verified is stored even when the download
-// is being cancelled, so its context is not asked.
-func commit(store Store, group []arrival) error {
-	hashes := make([]stc.Hash, len(group))
-	blobs := make([][]byte, len(group))
-	for i, a := range group {
+// commit stores a group, and writes it to the output while the store waits for
+// the disk. What was verified is stored even when the download is being
+// cancelled, so its context is not asked.
+func (c *Config) commit(job commitJob) error {
+	hashes := make([]stc.Hash, len(job.group))
+	blobs := make([][]byte, len(job.group))
+	for i, a := range job.group {
 		hashes[i], blobs[i] = a.item.hash, a.blob
 	}
-	return store.PutVerified(context.Background(), hashes, blobs)
+	var writing sync.WaitGroup
+	if len(job.output) > 0 {
+		writing.Go(func() {
+			for _, w := range job.output {
+				c.Output.WriteChunk(w.offset, w.chunk)
+			}
+		})
+	}
+	err := c.Store.PutVerified(context.Background(), hashes, blobs)
+	writing.Wait()
+	return err
 }
 
 // handle counts groups as stored in the order in which they were verified:
@@ -348,7 +382,7 @@ func (p *pipe) flush(o *owner) {
 	if len(p.verified) == 0 || o.broken {
 		return
 	}
-	if commit(o.cfg.Store, p.verified) == nil {
+	if o.cfg.commit(commitJob{group: p.verified}) == nil {
 		o.storedGroup(p.verified, time.Now())
 	}
 	p.verified = nil

@@ -216,6 +216,8 @@ func (o *owner) want(s step) {
 		o.walk.again = append(o.walk.again, s)
 	case s.node():
 		o.walk.nodes[s.ref.Hash] = append(o.walk.nodes[s.ref.Hash], s)
+	case it == nil:
+		o.sched.items[s.ref.Hash].offset = s.offset
 	}
 }
 

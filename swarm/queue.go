@@ -22,6 +22,7 @@ type item struct {
 	size   int    // bytes; of a node what it is expected to have
 	node   bool   // a manifest node: it opens the way to more items and goes first
 	places []span // the ordinals of the chunk, or those below the node
+	offset uint64 // in the content's data, where the first of the places begins
 
 	state    itemState
 	partial  int        // peers with only part of the content that have it

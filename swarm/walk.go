@@ -14,9 +14,10 @@ import (
 // step is a reference that the frontier hands out: a chunk, or a node that
 // must be read before what lies below it is known.
 type step struct {
-	ref   content.Ref
-	root  bool   // the root of the content; ref holds nothing but its hash
-	first uint64 // ordinal of the first chunk below
+	ref    content.Ref
+	root   bool   // the root of the content; ref holds nothing but its hash
+	first  uint64 // ordinal of the first chunk below
+	offset uint64 // in the content's data, of its first byte
 	// repeated marks a node that was handed out before, where its first chunk
 	// was origin. What lies below it is on its way already.
 	repeated bool
@@ -98,6 +99,7 @@ type cursor struct {
 	node   *content.Node
 	next   int
 	at     uint64 // ordinal of the first chunk below that reference
+	offset uint64 // in the content's data, of its first byte
 	memory int
 }
 
@@ -120,7 +122,7 @@ func (f *frontier) take(dst []step, limit int) []step {
 	for i := 0; i < len(f.open) && limit > 0; {
 		c := f.open[i]
 		ref := c.node.Child(c.next)
-		s := step{ref: ref, first: c.at}
+		s := step{ref: ref, first: c.at, offset: c.offset}
 		if ref.Kind != content.KindChunk {
 			s.memory = f.guess(ref)
 			if s.origin, s.repeated = f.seen.Get(ref); s.repeated {
@@ -138,6 +140,7 @@ func (f *frontier) take(dst []step, limit int) []step {
 		limit--
 		c.next++
 		c.at += ref.Chunks
+		c.offset += ref.Size
 		if c.next == c.node.Len() {
 			f.memory -= c.memory
 			f.open = slices.Delete(f.open, i, i+1)
@@ -191,7 +194,7 @@ func (f *frontier) expand(s step, n *content.Node) error {
 		return fmt.Errorf("%w: directories nested too deeply", ErrBadManifest)
 	}
 	i := sort.Search(len(f.open), func(i int) bool { return f.open[i].at >= s.first })
-	f.open = slices.Insert(f.open, i, &cursor{node: n, at: s.first, memory: memory})
+	f.open = slices.Insert(f.open, i, &cursor{node: n, at: s.first, offset: s.offset, memory: memory})
 	return nil
 }
 

@@ -1,5 +1,5 @@
 // Package stc is all of sttnode's cryptography and hashing: hashes, identities, key derivation, the handshake, packet
-// protection, sealed datagrams, and encryption at rest. It does no I/O, starts no goroutine and imports no other package of
+// protection, sealed datagrams, and encryption at rest, and streams of bytes as sealed segments. But for readers and writers that it is given it does no I/O, starts no goroutine and imports no other package of
 // the module but what lies below it: internal/gcm, AES-256-GCM made for packets, which is about three times as fast as the
 // standard library's where there are AVX-512, VAES and VPCLMULQDQ, and is the standard library's elsewhere.
 //
@@ -37,7 +37,8 @@
 //	seed PRK ──"stt v1 noise psk"───────────────▶ PSK of the handshake
 //	   ├───────"stt v1 datagram outer key"──────▶ XChaCha20-Poly1305 key of the outer layer (network's seed only)
 //	   ├───────"stt v1 datagram pair secret"────▶ pair secret ─┐
-//	   └───────"stt v1 network id", 8 bytes─────▶ NetworkID    │
+//	   ├───────"stt v1 network id", 8 bytes─────▶ NetworkID    │
+//	   └───────"stt v1 stream secret" ─"stt v1 stream key: " ‖ label─▶ Keyring.StreamKey ─▶ StreamEncoder, StreamDecoder
 //	                                                           │
 //	X25519(own static key, peer's) ‖ pair secret ◀─────────────┘
 //	   │ Extract, salt "stt v1 datagram pair"
@@ -53,6 +54,26 @@
 //	Secret of an epoch ──"stt v1 packet key" ‖ suite (1 byte) ‖ epoch (4 bytes)──▶ 32-byte AEAD key  ─┐
 //	   └─────────────────"stt v1 packet iv" ‖ suite ‖ epoch──────────────────────▶ 12-byte IV        ─┴▶ PacketKey
 //	                                                         nonce of a packet = IV XOR (epoch ‖ seq (8 bytes))
+//
+//	key of a stream ──"stt v1 stream segment key" ‖ suite (1 byte) ‖ stream ID (16 bytes)──▶ AEAD key of the stream's segments
+//
+// # Streams of segments
+//
+// StreamEncoder turns any bytes into segments and StreamDecoder turns segments into the bytes, whatever carries them: datagrams, messages,
+// a file. A segment is sealed by itself and says which stream it belongs to, which number it has, and whether it is the last:
+//
+//	 0         1         2         3         4             8                16           24             40
+//	+---------+---------+---------+---------+-------------+----------------+------------+--------------+---------------- - -+----------+
+//	| version | suite   | flags   | 0       | length (4)  | number (8)     | size (8)   | stream ID    | sealed bytes       | tag (16) |
+//	|  = 1    |         | 1 last  |         | of the      | from 0, one by | of the     | (16), random | (length)           |          |
+//	|         |         | 2 bound.|         | bytes       | one            | stream     |              |                    |          |
+//	+---------+---------+---------+---------+-------------+----------------+------------+--------------+---------------- - -+----------+
+//	|<---------------------------- authenticated, in clear --------------------------->|
+//
+// Integers are big-endian. Size is there in every segment of a bounded stream and in the last one of a live stream, otherwise 0. The nonce
+// is last (1 byte, 0 or 1) ‖ 0 (3 bytes) ‖ number (8 bytes), as in the STREAM construction of Hoang, Reyhanitabar, Rogaway and Vizár (2015),
+// and no key is used for two streams. So the decoder takes segments in any order and notices what was altered, cut off, left out,
+// repeated, moved, or put in from another stream, each with its own error.
 //
 // # Identity
 //

@@ -23,6 +23,9 @@ const (
 	infoPairSecret   = "stt v1 datagram pair secret"
 	infoPairKey      = "stt v1 datagram inner key" // ‖ lower public key ‖ higher public key
 	infoChunker      = "stt v1 chunker key"
+	infoStreamSecret = "stt v1 stream secret"
+	infoStreamKey    = "stt v1 stream key: "       // ‖ label
+	infoSegmentKey   = "stt v1 stream segment key" // ‖ suite, 1 byte ‖ stream ID, 16 bytes
 	infoNetworkID    = "stt v1 network id"
 	infoInitiator    = "stt v1 traffic of the initiator"
 	infoResponder    = "stt v1 traffic of the responder"

@@ -36,6 +36,7 @@ type seedKeys struct {
 	outer     [keySize]byte // outer layer of sealed datagrams
 	pair      [keySize]byte // the seed's part in the key of a pair of nodes
 	chunker   [keySize]byte // decides where content is cut
+	stream    [keySize]byte // the keys of byte streams come from it
 	networkID NetworkID
 }
 
@@ -50,6 +51,7 @@ func newSeedKeys(seed []byte) (*seedKeys, error) {
 		outer:   expandKey(prk, infoOuter),
 		pair:    expandKey(prk, infoPairSecret),
 		chunker: expandKey(prk, infoChunker),
+		stream:  expandKey(prk, infoStreamSecret),
 	}
 	expandInto(k.networkID[:], prk, infoNetworkID)
 	return k, nil
@@ -102,6 +104,12 @@ func (k *Keyring) NetworkID() NetworkID { return k.network.networkID }
 // ChunkerKey returns the key by which the nodes of the network cut content into chunks, so that the borders tell outsiders
 // nothing and all nodes cut the same bytes alike. It comes from the network's seed alone.
 func (k *Keyring) ChunkerKey() [32]byte { return k.network.chunker }
+
+// StreamKey returns a key for a [StreamEncoder] and its [StreamDecoder] that every holder of the network's seed can derive. Labels keep
+// applications apart: the keys of different labels are unrelated.
+func (k *Keyring) StreamKey(label string) [32]byte {
+	return expandKey(k.network.stream[:], infoStreamKey+label)
+}
 
 // forPeer returns the keys of the seed shared with a node, and the generation that the answer belongs to.
 func (k *Keyring) forPeer(peer Hash) (keys *seedKeys, generation uint64) {

@@ -75,3 +75,13 @@ func (c *StoreCipher) Format(f fmt.State, _ rune) { redact(f, "stc.StoreCipher"+
 func (s *DatagramSealer) Format(f fmt.State, _ rune) {
 	redact(f, fmt.Sprintf("stc.DatagramSealer(%v)", s.id.nodeID))
 }
+
+// Format shows which stream it encodes, and nothing of the key, whatever the verb.
+func (e *StreamEncoder) Format(f fmt.State, _ rune) {
+	redact(f, fmt.Sprintf("stc.StreamEncoder(%v)", e.ID()))
+}
+
+// Format shows which stream it decodes, and nothing of the key, whatever the verb.
+func (d *StreamDecoder) Format(f fmt.State, _ rune) {
+	redact(f, fmt.Sprintf("stc.StreamDecoder(%v)", d.id))
+}

@@ -192,6 +192,7 @@ func TestVectors(t *testing.T) {
 
 	contentVectors(t, begin("content (section 8)"), shared, net)
 
+	streamVectors(t, begin("stream of segments (section 12)"), shared)
 	compare(t, out)
 	checkIdentity(t, nodeSeeds, []node{a, b})
 	checkHandshake(t, nodeSeeds, shared, payloads, [][]byte{m1, m2, m3}, secretI, secretR, keys)

@@ -16,7 +16,7 @@ import (
 // 4700 of every interface, both families.
 const DefaultListen = ":4700"
 
-// Config configures a Node. Identity, Keyring and Dir are required; the zero
+// Config configures a Node. Identity and Keyring are required; the zero
 // value of everything else means the default that its comment gives.
 type Config struct {
 	// Identity is who the node is. One identity runs in one process at a time.
@@ -24,7 +24,9 @@ type Config struct {
 	// Keyring holds the network's shared seed.
 	Keyring *stc.Keyring
 	// Dir is where the node keeps its store and its routing table. It is made
-	// if it does not exist.
+	// if it does not exist. Empty: the node has no store and leaves nothing on
+	// the disk; what needs a store, such as Seed and Fetch, fails with
+	// ErrNoStore.
 	Dir string
 
 	// Listen is the UDP address, host:port; port 0 takes a free one.
@@ -44,6 +46,9 @@ type Config struct {
 	// ClientOnly is for a node that others cannot reach, or that is gone in a
 	// moment: it stays out of their routing tables.
 	ClientOnly bool
+	// DialOnly is for a node that begins sessions and takes none. It is
+	// ClientOnly, and listens on a free port unless Listen says otherwise.
+	DialOnly bool
 
 	// Background makes what the node sends yield to all other traffic on its
 	// path, see [session.CongestionBackground]. It wins over
@@ -75,11 +80,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Identity == nil || c.Keyring == nil {
 		return c, errors.New("node: configuration without identity or keyring")
 	}
-	if c.Dir == "" {
-		return c, errors.New("node: configuration without a directory")
-	}
 	if c.Listen == "" {
 		c.Listen = DefaultListen
+		if c.DialOnly {
+			c.Listen = ":0"
+		}
 	}
 	if c.Background {
 		c.Session.Congestion = session.CongestionBackground

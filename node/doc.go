@@ -8,6 +8,20 @@
 //	fetched, err := n.Fetch(ctx, root, node.FetchOptions{Output: "film.mkv"})
 //	err = n.Stop(ctx)
 //
+// It is as well a node for programs that only want to move bytes. They need no
+// store, so they leave Dir empty:
+//
+//	s, err := n.Connect(ctx, "192.0.2.1:4700")      // or a node ID, or ws://…
+//	err = n.Send(ctx, []byte("hello"), s.ID())      // to some sessions; SendAll: to all
+//	for p, err := range n.Receive(ctx) { … }        // from all sessions
+//	err = n.Handle("chat/1", func(ctx context.Context, st *session.Stream) { … })
+//	st, err := n.OpenStream(ctx, s, "chat/1")       // is handled so at the other end
+//
+// Guarantees: a session's peer holds the shared seed and has proven its node ID;
+// packets and streams arrive whole, in order and once, or their end is an error;
+// what nobody reads holds up its sender and takes bounded memory; a handler
+// that panics costs its stream. Everything ends with Stop, which waits for it.
+//
 // # Parts
 //
 //	               Node
@@ -29,6 +43,7 @@
 //
 // Node owns the accept loop, one loop for each bootstrap address and the one
 // that saves the routing table. The pool owns its dials, an accept loop for each
-// session, a goroutine for each stream that a peer opens, and the links of the
+// session, a goroutine for each stream that a peer opens (two if it carries
+// packets), which is where an application's [Handler] runs, and the links of the
 // DHT. A fetch owns its search. [Node.Stop] ends and waits for all of them.
 package node

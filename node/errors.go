@@ -43,6 +43,21 @@ var (
 	ErrDirectoryStream = errors.New("node: the content is a directory and cannot be written as a stream")
 	// ErrProtocol reports a peer that does not speak the protocol of a stream.
 	ErrProtocol = errors.New("node: stream protocol")
+	// ErrProtocolName reports a name that no protocol of an application may
+	// have.
+	ErrProtocolName = errors.New("node: not a name for a protocol")
+	// ErrUnknownProtocol reports a stream that the peer has reset because it
+	// has no handler for the protocol.
+	ErrUnknownProtocol error = &session.StreamError{Code: streamUnknownProtocol, Remote: true}
+	// ErrPacketSize reports data of more than MaxPacket bytes.
+	ErrPacketSize = errors.New("node: too long for a packet")
+	// ErrNoSession reports the ID of a session that is not open.
+	ErrNoSession = errors.New("node: no open session of this ID")
+	// ErrNotFound reports a node ID that the DHT has no address for.
+	ErrNotFound = errors.New("node: the network knows no node of this ID")
+	// ErrNoStore reports a call that needs the store, of a node without
+	// Config.Dir.
+	ErrNoStore = errors.New("node: this node has no store, because it was given no directory")
 	// ErrTooManyPeers reports that all sessions that the node may hold are in
 	// use.
 	ErrTooManyPeers = errors.New("node: too many peers")

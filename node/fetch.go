@@ -147,7 +147,7 @@ type fetch struct {
 // ErrExists, ErrDirectoryStream, content.ErrTarget, content.ErrDiskFull,
 // content.ErrLimit, those of Join, and the cause of ctx.
 func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (FetchResult, error) {
-	ctx, end, err := n.begin(ctx)
+	ctx, end, err := n.beginStore(ctx)
 	if err != nil {
 		return FetchResult{}, err
 	}

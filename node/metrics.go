@@ -107,6 +107,16 @@ var metrics = []metric{
 	counter("session_datagrams_stray_total", "Batches of datagrams of no session.", func(s *Stats) uint64 { return s.Sessions.Stray }),
 	counter("session_key_rotations_total", "Key rotations, of both directions.", func(s *Stats) uint64 { return s.Sessions.KeyRotations }),
 
+	// Application.
+	gauge("application_handlers", "Streams of the application with a running handler.", func(s *Stats) float64 { return float64(s.Application.Handlers) }),
+	counter("application_handler_panics_total", "Handlers of streams that have panicked.", func(s *Stats) uint64 { return s.Application.HandlerPanics }),
+	counter("application_unknown_streams_total", "Streams that peers opened for a protocol without a handler.", func(s *Stats) uint64 { return s.Application.UnknownStreams }),
+	labelled(prometheus.CounterValue, "application_packets_total", "Packets of the application.", []string{"direction"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.Application.PacketsSent), "sent")
+			emit(float64(s.Application.PacketsReceived), "received")
+		}),
+
 	// DHT.
 	labelled(prometheus.GaugeValue, "dht_nodes", "Nodes in the routing table.", []string{"state"},
 		func(s *Stats, emit func(float64, ...string)) {

@@ -55,7 +55,7 @@ type Node struct {
 	links    dhtLinks
 	dht      *dht.DHT
 	pool     *pool
-	server   *swarm.Server
+	server   *swarm.Server // nil without a store, as store
 
 	ctx  context.Context // ends when Stop begins
 	stop context.CancelFunc
@@ -63,6 +63,8 @@ type Node struct {
 
 	joining      joining
 	transfers    transfers
+	protocols    protocols
+	packets      packets
 	filesChanged atomic.Uint64 // reports by the store
 }
 
@@ -78,6 +80,7 @@ func New(cfg Config) (*Node, error) {
 		events:  events{subs: make(map[*subscription]struct{})},
 		joining: joining{settled: make(chan struct{})},
 		links:   dhtLinks{byPeer: make(map[stc.Hash]*dhtLink)},
+		packets: newPackets(),
 	}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	return n, nil
@@ -99,21 +102,19 @@ func (n *Node) Start(context.Context) error {
 		return err
 	}
 	n.setState(StateCreated, StateStarted)
-	n.startJoining(n.restoreTable())
+	n.startJoining(n.cfg.Dir != "" && n.restoreTable())
 	n.wg.Go(n.acceptLoop)
-	n.wg.Go(n.saveTableLoop)
+	if n.cfg.Dir != "" {
+		n.wg.Go(n.saveTableLoop)
+	}
 	return nil
 }
 
 func (n *Node) start() (err error) {
-	if err := os.MkdirAll(n.cfg.Dir, 0o700); err != nil {
-		return fmt.Errorf("node: directory: %w", err)
-	}
-	dir := StoreDir(n.cfg.Dir)
-	if n.store, err = content.Open(dir, content.Config{
-		Key: n.cfg.Identity.StoreKey(), Log: n.log, MaxBytes: n.cfg.StoreLimit, OnDrop: n.dropped, OnChanged: n.fileChanged,
-	}); err != nil {
-		return fmt.Errorf("open store %s: %w", dir, err)
+	if n.cfg.Dir != "" {
+		if err := n.openStore(); err != nil {
+			return err
+		}
 	}
 	n.conn = n.cfg.Conn
 	if n.conn == nil {
@@ -131,6 +132,19 @@ func (n *Node) start() (err error) {
 	return n.startNetwork()
 }
 
+func (n *Node) openStore() (err error) {
+	if err := os.MkdirAll(n.cfg.Dir, 0o700); err != nil {
+		return fmt.Errorf("node: directory: %w", err)
+	}
+	dir := StoreDir(n.cfg.Dir)
+	if n.store, err = content.Open(dir, content.Config{
+		Key: n.cfg.Identity.StoreKey(), Log: n.log, MaxBytes: n.cfg.StoreLimit, OnDrop: n.dropped, OnChanged: n.fileChanged,
+	}); err != nil {
+		return fmt.Errorf("open store %s: %w", dir, err)
+	}
+	return nil
+}
+
 // startNetwork makes the endpoint, the DHT and what stands on them.
 func (n *Node) startNetwork() error {
 	// The two need each other: the DHT sends through the endpoint, which hands
@@ -141,7 +155,7 @@ func (n *Node) startNetwork() error {
 	d, err := dht.New(dht.Config{
 		Identity:   n.cfg.Identity,
 		Keyring:    n.cfg.Keyring,
-		ClientOnly: n.cfg.ClientOnly,
+		ClientOnly: n.cfg.ClientOnly || n.cfg.DialOnly,
 		WebSocket:  n.ws.addr().Port(),
 		Send: func(b []byte, to netip.AddrPort) error {
 			if peer, ok := dht.LinkPeer(to); ok {
@@ -185,7 +199,9 @@ func (n *Node) startNetwork() error {
 	endpoint.Store(n.endpoint)
 	n.dialer = &dialer{endpoint: n.endpoint, udp: udp}
 	n.links.deliver = d.HandleDatagram
-	n.server = swarm.NewServer(n.store, swarm.ServerConfig{Logger: n.log})
+	if n.store != nil {
+		n.server = swarm.NewServer(n.store, swarm.ServerConfig{Logger: n.log})
+	}
 	n.pool = newPool(poolConfig{
 		self:     n.cfg.Identity.NodeID(),
 		dial:     n.dialer.dial,
@@ -244,7 +260,10 @@ func (n *Node) Stop(ctx context.Context) error {
 		n.ops.Wait()
 		n.wg.Wait()
 		n.withdraw(ctx)
-		tableErr := n.saveTable()
+		var tableErr error
+		if n.cfg.Dir != "" {
+			tableErr = n.saveTable()
+		}
 		n.pool.close(ctx)
 		n.stopErr = errors.Join(tableErr, n.release())
 	}
@@ -290,6 +309,14 @@ func (n *Node) active() error {
 	return nil
 }
 
+// beginStore is begin for a call that needs the store.
+func (n *Node) beginStore(ctx context.Context) (_ context.Context, end func(), err error) {
+	if n.cfg.Dir == "" {
+		return nil, nil, ErrNoStore
+	}
+	return n.begin(ctx)
+}
+
 // begin registers a call that Stop cancels and waits for. The context ends
 // with the caller's or when Stop begins; end must be called.
 func (n *Node) begin(ctx context.Context) (_ context.Context, end func(), err error) {
@@ -333,8 +360,8 @@ func (n *Node) SocketBuffers() transport.Buffers {
 	return transport.Buffers{}
 }
 
-// Store returns the node's store, or nil unless the node is between Start and
-// Stop.
+// Store returns the node's store, or nil if it has none or is not between Start
+// and Stop.
 func (n *Node) Store() *content.Store {
 	if n.active() != nil {
 		return nil

@@ -85,11 +85,10 @@ func TestStopWithoutStart(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	id, keyring := testIdentity(t, "a"), testKeyring(t, "test")
 	for name, cfg := range map[string]Config{
-		"no identity":  {Keyring: keyring, Dir: "d"},
-		"no keyring":   {Identity: id, Dir: "d"},
-		"no directory": {Identity: id, Keyring: keyring},
-		"bad listen":   {Identity: id, Keyring: keyring, Dir: "d", Listen: "4700"},
-		"bad limit":    {Identity: id, Keyring: keyring, Dir: "d", MaxSessions: -1},
+		"no identity": {Keyring: keyring, Dir: "d"},
+		"no keyring":  {Identity: id, Dir: "d"},
+		"bad listen":  {Identity: id, Keyring: keyring, Dir: "d", Listen: "4700"},
+		"bad limit":   {Identity: id, Keyring: keyring, Dir: "d", MaxSessions: -1},
 	} {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/seigr/sttnode/frame"
 	"github.com/seigr/sttnode/session"
 	"github.com/seigr/sttnode/stc"
 )
@@ -27,15 +29,19 @@ type pool struct {
 	mu       sync.Mutex
 	closed   bool
 	peers    map[stc.Hash]*peer
-	count    int // sessions in peers
-	dialling int // dials under way
+	sessions map[frame.SessionID]*pooled // all of peers
+	arrived  []*pooled                   // of sessions, those that others have begun and Accept has not returned
+	arrival  chan struct{}               // holds a token when arrived has got one
+	blind    map[route]*dialCall         // dials to whoever is at an address
+	count    int                         // sessions in peers
+	dialling int                         // dials under way
 	dials    poolDials
 }
 
 type poolConfig struct {
 	self     stc.Hash
 	dial     func(ctx context.Context, r route, peer stc.Hash) (*session.Session, error)
-	serve    func(ctx context.Context, s *session.Session, st *session.Stream)
+	serve    func(ctx context.Context, s *pooled, st *session.Stream)
 	onPeer   func(peer stc.Hash, addr string, connected bool)
 	log      *slog.Logger
 	max      int           // sessions
@@ -58,10 +64,15 @@ type pooled struct {
 	opening int       // callers about to open a stream; guarded by pool.mu
 	used    time.Time // when it was last seen with a stream; guarded by pool.mu
 	closing bool      // the pool has begun to close it; guarded by pool.mu
+	held    bool      // by the application; guarded by pool.mu
+	packets packetPeer
 }
 
 func newPool(cfg poolConfig) *pool {
-	p := &pool{cfg: cfg, peers: make(map[stc.Hash]*peer)}
+	p := &pool{
+		cfg: cfg, peers: make(map[stc.Hash]*peer), sessions: make(map[frame.SessionID]*pooled),
+		arrival: make(chan struct{}, 1), blind: make(map[route]*dialCall),
+	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.wg.Go(p.reap)
 	return p
@@ -124,7 +135,7 @@ func (p *pool) announce(s *session.Session, dialled route, added, first bool) {
 // peer's first. p.mu is held.
 func (p *pool) addLocked(s *session.Session, dialled route) (added, first bool) {
 	id := s.PeerID()
-	m := &pooled{Session: s, dialled: dialled, used: time.Now()}
+	m := &pooled{Session: s, dialled: dialled, used: time.Now(), packets: newPacketPeer()}
 	if p.closed {
 		return false, false
 	}
@@ -155,6 +166,11 @@ func (p *pool) addLocked(s *session.Session, dialled route) (added, first bool) 
 		pe.sessions = append(pe.sessions, m)
 	}
 	p.count++
+	p.sessions[s.ID()] = m
+	if !s.Initiator() {
+		p.arrived = append(p.arrived, m)
+		p.wakeLocked()
+	}
 	p.wg.Go(func() { p.run(m) })
 	return true, first
 }
@@ -175,7 +191,7 @@ func (p *pool) run(s *pooled) {
 		}
 		p.touch(s)
 		streams.Go(func() {
-			p.cfg.serve(p.ctx, s.Session, st)
+			p.cfg.serve(p.ctx, s, st)
 			p.touch(s)
 		})
 	}
@@ -196,6 +212,7 @@ func (p *pool) remove(s *pooled) {
 			if other == s {
 				pe.sessions = append(pe.sessions[:i:i], pe.sessions[i+1:]...)
 				p.count--
+				p.dropLocked(s)
 				gone = len(pe.sessions) == 0
 				break
 			}
@@ -205,6 +222,16 @@ func (p *pool) remove(s *pooled) {
 	p.mu.Unlock()
 	if gone {
 		p.cfg.onPeer(id, routeOf(s.Session, s.dialled), false)
+	}
+}
+
+// dropLocked takes a session out of what is kept beside peers. p.mu is held.
+func (p *pool) dropLocked(s *pooled) {
+	if p.sessions[s.ID()] == s {
+		delete(p.sessions, s.ID())
+	}
+	if i := slices.Index(p.arrived, s); i >= 0 {
+		p.arrived = slices.Delete(p.arrived, i, i+1)
 	}
 }
 
@@ -235,7 +262,7 @@ func (p *pool) evictLocked() bool {
 
 // idleLocked reports whether nobody uses the session now.
 func (p *pool) idleLocked(s *pooled) bool {
-	return s.opening == 0 && alive(s) && s.Stats().Streams == 0
+	return s.opening == 0 && !s.held && alive(s) && s.Stats().Streams == 0
 }
 
 // closeIdle closes a session without waiting for it; p.run, which ends with

@@ -40,7 +40,7 @@ func (w *network) echo(name string, change ...func(*poolConfig)) *echo {
 		dial: func(ctx context.Context, r route, peer stc.Hash) (*session.Session, error) {
 			return ep.Dial(ctx, r.udp, peer)
 		},
-		serve: func(_ context.Context, s *session.Session, st *session.Stream) {
+		serve: func(_ context.Context, s *pooled, st *session.Stream) {
 			defer st.Close()
 			if _, err := readPreamble(st); err == nil {
 				sid := s.ID()
@@ -196,7 +196,7 @@ func TestPoolClosesIdleSessions(t *testing.T) {
 		hold := make(chan struct{})
 		a := w.echo("a")
 		b := w.echo("b", func(c *poolConfig) {
-			c.serve = func(_ context.Context, _ *session.Session, st *session.Stream) {
+			c.serve = func(_ context.Context, _ *pooled, st *session.Stream) {
 				<-hold
 				st.Close()
 			}
@@ -226,7 +226,7 @@ func TestPoolIsBounded(t *testing.T) {
 		a := w.echo("a", func(c *poolConfig) { c.max = 2 })
 		hold := make(chan struct{})
 		holding := func(c *poolConfig) {
-			c.serve = func(_ context.Context, _ *session.Session, st *session.Stream) {
+			c.serve = func(_ context.Context, _ *pooled, st *session.Stream) {
 				<-hold
 				st.Close()
 			}
@@ -272,7 +272,7 @@ func TestPoolReplacesDeadSessions(t *testing.T) {
 	inBubble(t, lan, func(t *testing.T, w *network) {
 		open := make(chan int, 100) // +1 for a stream that is served, -1 for one that is done
 		b := w.echo("b", func(c *poolConfig) {
-			c.serve = func(_ context.Context, _ *session.Session, st *session.Stream) {
+			c.serve = func(_ context.Context, _ *pooled, st *session.Stream) {
 				open <- 1
 				_, _ = io.Copy(io.Discard, st)
 				st.Close()

@@ -25,11 +25,13 @@ const (
 	maxProtocolName = 63
 )
 
-// Codes of streams that are reset between nodes.
+// Codes of streams that are reset between nodes. Those from
+// session.CodeApplication on are the application's.
 const (
 	streamUnknownProtocol uint64 = 1
 	streamBadPreamble     uint64 = 2
 	streamStopping        uint64 = 3
+	streamHandlerFault    uint64 = 4
 )
 
 // appendPreamble appends the preamble for a protocol.
@@ -53,10 +55,18 @@ func readPreamble(r io.Reader) (protocol string, err error) {
 	if _, err := io.ReadFull(r, buf[:n]); err != nil {
 		return "", err
 	}
-	for _, c := range buf[:n] {
-		if c <= ' ' || c > '~' {
-			return "", fmt.Errorf("%w: name %q", ErrProtocol, buf[:n])
+	if protocol = string(buf[:n]); !printable(protocol) {
+		return "", fmt.Errorf("%w: name %q", ErrProtocol, protocol)
+	}
+	return protocol, nil
+}
+
+// printable reports whether a name consists of printable ASCII without spaces.
+func printable(name string) bool {
+	for i := range len(name) {
+		if name[i] <= ' ' || name[i] > '~' {
+			return false
 		}
 	}
-	return string(buf[:n]), nil
+	return true
 }

@@ -41,7 +41,7 @@ type RepairFailure struct {
 // The error is that of ctx or of the store. What could not be fetched is in the
 // result.
 func (n *Node) Repair(ctx context.Context, damage content.Damage, opts RepairOptions) (RepairResult, error) {
-	ctx, end, err := n.begin(ctx)
+	ctx, end, err := n.beginStore(ctx)
 	if err != nil {
 		return RepairResult{}, err
 	}

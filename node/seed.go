@@ -77,7 +77,7 @@ func (n *Node) ImportReader(ctx context.Context, r io.Reader, opts ImportOptions
 // importBy calls the store's function for an import of what.
 func (n *Node) importBy(ctx context.Context, what string, opts ImportOptions,
 	run func(context.Context, content.ImportOptions) (*content.Imported, error)) (ImportResult, error) {
-	ctx, end, err := n.begin(ctx)
+	ctx, end, err := n.beginStore(ctx)
 	if err != nil {
 		return ImportResult{}, err
 	}

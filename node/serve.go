@@ -25,13 +25,18 @@ func (n *Node) acceptLoop() {
 		if !s.Ordered() {
 			n.dialer.udp.heard()
 		}
+		if n.cfg.DialOnly {
+			_ = s.CloseWithError(session.CodeLimit, "takes no sessions")
+			continue
+		}
 		n.pool.add(s, route{})
 	}
 }
 
 // serveStream runs the protocol that a stream opened by a peer names. It
 // returns when the stream is done; ctx ends it early.
-func (n *Node) serveStream(ctx context.Context, s *session.Session, st *session.Stream) {
+func (n *Node) serveStream(ctx context.Context, m *pooled, st *session.Stream) {
+	s := m.Session
 	unlink := context.AfterFunc(ctx, func() { st.Reset(streamStopping); st.CloseRead(streamStopping) })
 	defer unlink()
 	refuse := func(code uint64) {
@@ -48,17 +53,29 @@ func (n *Node) serveStream(ctx context.Context, s *session.Session, st *session.
 		return
 	}
 	_ = st.SetReadDeadline(time.Time{})
-	switch protocol {
-	case protocolSwarm:
+	switch {
+	case protocol == protocolSwarm && n.server != nil:
 		if err := n.server.Serve(ctx, st, s.PeerID()); err != nil && ctx.Err() == nil {
 			n.log.Debug("serving ended", "peer", s.PeerID(), "err", err)
 		}
 		_ = st.Close()
-	case protocolDHT:
+	case protocol == protocolDHT:
 		n.serveLink(ctx, s, st)
+	case protocol == protocolPacket:
+		if err := n.servePackets(ctx, m, st); err != nil {
+			n.badPeer(s, err)
+			refuse(streamBadPreamble)
+			return
+		}
+		_ = st.Close()
 	default:
-		n.log.Debug("stream of an unknown protocol", "peer", s.PeerID(), "protocol", protocol)
-		refuse(streamUnknownProtocol)
+		known, err := n.protocols.serve(ctx, st, protocol)
+		if err != nil {
+			n.log.Error("handling a stream", "peer", s.PeerID(), "err", err)
+		} else if !known {
+			n.log.Debug("stream of an unknown protocol", "peer", s.PeerID(), "protocol", protocol)
+			refuse(streamUnknownProtocol)
+		}
 	}
 }
 

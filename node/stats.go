@@ -22,6 +22,7 @@ type Stats struct {
 	FilesChanged uint64
 	Serving      swarm.ServerStats
 	Fetching     TransferTotals
+	Application  ApplicationStats
 	// EventsMissed counts events that subscribers did not read in time.
 	EventsMissed uint64
 }
@@ -42,10 +43,13 @@ func (n *Node) Stats() Stats {
 	s.Peers = n.pool.stats()
 	s.Sessions = n.endpoint.Stats()
 	s.DHT = n.dht.Stats()
-	s.Serving = n.server.Stats()
+	s.Application = n.application()
 	s.Fetching = n.transfers.totals()
 	s.EventsMissed = n.events.missed.Load()
-	s.Store = n.store.Stats()
+	if n.store != nil {
+		s.Serving = n.server.Stats()
+		s.Store = n.store.Stats()
+	}
 	s.FilesChanged = n.filesChanged.Load()
 	return s
 }

@@ -105,6 +105,12 @@ func (e *StreamError) Error() string {
 	return fmt.Sprintf("session: stream ended early here (code %#x)", e.Code)
 }
 
+// Is makes a StreamError match another one of the same code and side.
+func (e *StreamError) Is(target error) bool {
+	t, ok := target.(*StreamError)
+	return ok && *t == *e
+}
+
 // protocolError is a fault of the peer that ends the session.
 type protocolError struct {
 	code   uint64

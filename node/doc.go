@@ -16,6 +16,7 @@
 //	for p, err := range n.Receive(ctx) { … }        // from all sessions
 //	err = n.Handle("chat/1", func(ctx context.Context, st *session.Stream) { … })
 //	st, err := n.OpenStream(ctx, s, "chat/1")       // is handled so at the other end
+//	node.EventPeerConnected.On(n.Events(), func(ctx context.Context, e node.Event) { … })
 //
 // Guarantees: a session's peer holds the shared seed and has proven its node ID;
 // packets and streams arrive whole, in order and once, or their end is an error;
@@ -45,5 +46,6 @@
 // that saves the routing table. The pool owns its dials, an accept loop for each
 // session, a goroutine for each stream that a peer opens (two if it carries
 // packets), which is where an application's [Handler] runs, and the links of the
-// DHT. A fetch owns its search. [Node.Stop] ends and waits for all of them.
+// DHT. A fetch owns its search. Handlers of events have one each, owned by their
+// emitter. [Node.Stop] ends and waits for all of them.
 package node

@@ -1,111 +1,61 @@
 package node
 
 import (
-	"fmt"
-	"sync"
-	"sync/atomic"
-	"time"
-
+	"github.com/seigr/sttnode/event"
 	"github.com/seigr/sttnode/stc"
 )
 
-// EventKind says what happened.
-type EventKind uint8
+// EventKind is the name of an event of the node, and its topic.
+type EventKind = event.Topic[Event]
 
+// The events of a node, with the fields of Event that are set.
 const (
-	EventState            EventKind = iota + 1 // State is set
-	EventJoined                                // a bootstrap node answered: Peer, Addr
-	EventJoinFailed                            // a bootstrap address failed: Addr, Err
-	EventPeerConnected                         // Peer, Addr; the peer's first session
-	EventPeerDisconnected                      // Peer; its last session
-	EventProviding                             // Root was announced; Count nodes hold the record
-	EventProvideFailed                         // Root, Err; it is tried again
-	EventFetchStarted                          // Root
-	EventFetchDone                             // Root, Err nil for a complete fetch
-	EventBadPeer                               // Peer sent what it must not: Err
-	EventFileChanged                           // Path is served in place and has changed, or is gone: Err
+	EventState            EventKind = "node.state"             // State
+	EventJoined           EventKind = "node.joined"            // Peer, Addr: a bootstrap node answered
+	EventJoinFailed       EventKind = "node.join-failed"       // Addr, Err: a bootstrap address failed
+	EventPeerConnected    EventKind = "node.peer-connected"    // Peer, Addr: the peer's first session
+	EventPeerDisconnected EventKind = "node.peer-disconnected" // Peer, Addr: its last session
+	EventSeeded           EventKind = "node.seeded"            // Root, Path, Bytes: a content was imported; Path is empty for a reader's
+	EventProviding        EventKind = "node.providing"         // Root, Count: it was announced to so many nodes
+	EventProvideFailed    EventKind = "node.provide-failed"    // Root, Err: it is tried again
+	EventFetchStarted     EventKind = "node.fetch-started"     // Root
+	EventChunkVerified    EventKind = "node.chunk-verified"    // Root, Chunk, Bytes: a blob of a fetch matches its hash and is stored
+	EventFetchDone        EventKind = "node.fetch-done"        // Root, Err: nil for a complete fetch
+	EventBadPeer          EventKind = "node.bad-peer"          // Peer, Addr, Err, of a fetch Root: it sent what it must not
+	EventFileChanged      EventKind = "node.file-changed"      // Path, Err: a file that is served in place has changed, or is gone
 )
 
-// String returns the kind's name.
-func (k EventKind) String() string {
-	names := [...]string{"", "state", "joined", "join failed", "peer connected", "peer disconnected",
-		"providing", "provide failed", "fetch started", "fetch done", "bad peer", "file changed"}
-	if k > 0 && int(k) < len(names) {
-		return names[k]
-	}
-	return fmt.Sprintf("event(%d)", uint8(k))
-}
-
-// Event is something that a program or a person may want to know. Fields that
-// the kind does not mention are zero.
+// Event is the payload of the node's events. Fields that the kind does not
+// mention are zero.
 type Event struct {
-	Time  time.Time
 	Kind  EventKind
 	State State
 	Peer  stc.Hash
 	Addr  string
 	Root  stc.Hash
+	Chunk stc.Hash
 	Path  string
+	Bytes uint64
 	Count int
 	Err   error
 }
 
-// maxSubscribers bounds the subscriptions of a node.
-const maxSubscribers = 64
+// Events returns the emitter of the node's events, from its creation to its
+// stop. Applications subscribe to it:
+//
+//	node.EventPeerConnected.On(n.Events(), func(ctx context.Context, e node.Event) { … })
+//	for e := range event.Payloads[node.Event](n.Events().All(ctx)) { … }
+//
+// and may emit events of their own by it, under names that do not begin with
+// "node.". No subscriber holds up the node; one that is behind loses events, see
+// [event.Options]. EventChunkVerified comes thousands of times a second in a
+// quick fetch: who needs all of the others names them.
+//
+// Stop closes the emitter, once the node is stopped, and waits for handlers as
+// long as for everything else. So a handler must not wait for Stop.
+func (n *Node) Events() *event.Emitter { return &n.events }
 
-// events hands events to subscribers without ever waiting for one.
-type events struct {
-	mu     sync.Mutex
-	subs   map[*subscription]struct{} // nil once closed; guarded by mu
-	missed atomic.Uint64
-}
-
-type subscription struct{ ch chan Event }
-
-// Subscribe returns the events from now on, and a function that ends the
-// subscription and closes the channel. A subscriber that leaves more than
-// buffer events (at least 1) unread loses the newer ones; Stats counts them.
-// The channel is closed when the node stops. Beyond 64 subscriptions the
-// channel is closed at once.
-func (n *Node) Subscribe(buffer int) (<-chan Event, func()) {
-	s := &subscription{ch: make(chan Event, max(buffer, 1))}
-	e := &n.events
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.subs == nil || len(e.subs) >= maxSubscribers {
-		close(s.ch)
-		return s.ch, func() {}
-	}
-	e.subs[s] = struct{}{}
-	return s.ch, func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if _, ok := e.subs[s]; ok {
-			delete(e.subs, s)
-			close(s.ch)
-		}
-	}
-}
-
-func (e *events) emit(ev Event) {
-	ev.Time = time.Now()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for s := range e.subs {
-		select {
-		case s.ch <- ev:
-		default:
-			e.missed.Add(1)
-		}
-	}
-}
-
-// close ends all subscriptions.
-func (e *events) close() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for s := range e.subs {
-		close(s.ch)
-	}
-	e.subs = nil
+func (n *Node) emit(kind EventKind, e Event) {
+	e.Kind = kind
+	kind.Emit(&n.events, e)
 }

@@ -164,13 +164,13 @@ func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (Fet
 	defer f.output.discard()
 	start := time.Now()
 	n.transfers.begin(f)
-	n.events.emit(Event{Kind: EventFetchStarted, Root: root})
+	n.emit(EventFetchStarted, Event{Root: root})
 	err = f.run(ctx)
 	if ctx.Err() != nil && err != nil {
 		err = context.Cause(ctx)
 	}
 	n.transfers.end(f, err)
-	n.events.emit(Event{Kind: EventFetchDone, Root: root, Err: err})
+	n.emit(EventFetchDone, Event{Root: root, Err: err})
 	if err != nil {
 		return FetchResult{}, err
 	}
@@ -387,7 +387,7 @@ func (f *fetch) reportBadPeers(p swarm.Progress) {
 	for _, s := range p.Sources {
 		if s.State == swarm.SourceBanned {
 			f.n.log.Warn("peer dropped", "peer", s.Node, "addr", s.Addr, "bad_bytes", s.Bad, "err", s.Err)
-			f.n.events.emit(Event{Kind: EventBadPeer, Peer: s.Node, Addr: s.Addr, Root: f.root, Err: s.Err})
+			f.n.emit(EventBadPeer, Event{Peer: s.Node, Addr: s.Addr, Root: f.root, Err: s.Err})
 		}
 	}
 }

@@ -274,13 +274,13 @@ func TestPartIsAnnounced(t *testing.T) {
 		_, root := w.seed(ctx, "s", "film", testBytes("film", 2<<20), addressOf(boot))
 		for _, stay := range []bool{false, true} {
 			f := w.start(w.config(map[bool]string{false: "goes", true: "stays"}[stay], addressOf(boot)))
-			events, stop := f.Subscribe(100)
+			events := watch(f, 100)
 			if _, err := f.Fetch(ctx, root, FetchOptions{Provide: stay}); err != nil {
 				t.Fatal(err)
 			}
-			stop()
+			events.Stop()
 			var announced []Event
-			for e := range events {
+			for _, e := range seen(events) {
 				if e.Kind == EventProviding {
 					announced = append(announced, e)
 				}

@@ -47,8 +47,9 @@ func (s *fetchStore) PutVerified(ctx context.Context, hashes []stc.Hash, blobs [
 		return err
 	}
 	n := uint64(0)
-	for _, b := range blobs {
+	for i, b := range blobs {
 		n += uint64(len(b))
+		s.f.n.emit(EventChunkVerified, Event{Root: s.f.root, Chunk: hashes[i], Bytes: uint64(len(b))})
 	}
 	on := s.f.opts.OnStored
 	if on != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -46,8 +47,8 @@ func TestInPlace(t *testing.T) {
 		}
 		wantFile(t, late, data)
 
-		events, end := f.Subscribe(16)
-		defer end()
+		events := watch(f, 16)
+		defer events.Stop()
 		changed := append([]byte(nil), data...)
 		changed[1<<20]++
 		if err := os.WriteFile(out, changed, 0o644); err != nil {
@@ -67,13 +68,10 @@ func TestInPlace(t *testing.T) {
 		if result.FetchedBytes > 512<<10 {
 			t.Errorf("fetched %d bytes again", result.FetchedBytes)
 		}
-		for reported := false; !reported; {
-			select {
-			case e := <-events:
-				reported = e.Kind == EventFileChanged && e.Path == out && errors.Is(e.Err, content.ErrCorrupt)
-			default:
-				t.Fatal("the change was not reported")
-			}
+		if !slices.ContainsFunc(seen(events), func(e Event) bool {
+			return e.Kind == EventFileChanged && e.Path == out && errors.Is(e.Err, content.ErrCorrupt)
+		}) {
+			t.Fatal("the change was not reported")
 		}
 		if n := f.Stats().FilesChanged; n != 1 {
 			t.Errorf("%d files changed", n)

@@ -141,7 +141,7 @@ func (n *Node) joinBy(a Address) {
 		n.joining.settle(first, err)
 		if err != nil {
 			n.log.Info("bootstrap node not reached", "addr", a, "err", err, "again_in", backoff)
-			n.events.emit(Event{Kind: EventJoinFailed, Addr: a.String(), Err: err})
+			n.emit(EventJoinFailed, Event{Addr: a.String(), Err: err})
 			// Spread, so that nodes that lost their bootstrap node at the same
 			// moment do not come back in step.
 			if !n.sleep(backoff + rand.N(backoff/4)) {
@@ -263,6 +263,6 @@ func (n *Node) joinAt(r route, peer stc.Hash) (link *dhtLink, err error) {
 	}
 	n.log.Info("joined", "peer", s.PeerID(), "addr", r)
 	n.setState(StateStarted, StateRunning)
-	n.events.emit(Event{Kind: EventJoined, Peer: s.PeerID(), Addr: r.String()})
+	n.emit(EventJoined, Event{Peer: s.PeerID(), Addr: r.String()})
 	return link, nil
 }

@@ -111,8 +111,8 @@ func TestJoinRetries(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		events, stop := n.Subscribe(1000)
-		defer stop()
+		events := watch(n, 1000)
+		defer events.Stop()
 		if err := n.Start(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -145,8 +145,8 @@ func TestJoinRetries(t *testing.T) {
 			t.Fatal(err)
 		}
 		failed, joined := 0, 0
-		for len(events) > 0 {
-			switch e := <-events; e.Kind {
+		for _, e := range seen(events) {
+			switch e.Kind {
 			case EventJoinFailed:
 				failed++
 			case EventJoined:

@@ -199,5 +199,6 @@ var metrics = []metric{
 	counter("served_from_cache_total", "Blobs sent to peers from memory.", func(s *Stats) uint64 { return s.Serving.CacheHits }),
 	counter("fetch_resumed_bytes_total", "Bytes that were here already when a fetch began.", func(s *Stats) uint64 { return s.Fetching.BytesResumed }),
 	counter("fetch_providers_found_total", "Addresses of providers that the DHT has named.", func(s *Stats) uint64 { return s.Fetching.ProvidersFound }),
-	counter("events_missed_total", "Events that subscribers did not read in time.", func(s *Stats) uint64 { return s.EventsMissed }),
+	counter("events_missed_total", "Events that subscribers did not read in time.", func(s *Stats) uint64 { return s.Events.Dropped }),
+	counter("event_handler_panics_total", "Handlers of events that have panicked.", func(s *Stats) uint64 { return s.Events.Panics }),
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seigr/sttnode/content"
 	"github.com/seigr/sttnode/dht"
+	"github.com/seigr/sttnode/event"
 	"github.com/seigr/sttnode/session"
 	"github.com/seigr/sttnode/session/transport"
 	"github.com/seigr/sttnode/stc"
@@ -37,7 +38,7 @@ const (
 type Node struct {
 	cfg    Config
 	log    *slog.Logger
-	events events
+	events event.Emitter
 
 	lifecycle sync.Mutex // held by Start and Stop, from beginning to end
 	stopErr   error      // guarded by lifecycle
@@ -77,7 +78,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg:     cfg,
 		log:     cfg.Logger,
-		events:  events{subs: make(map[*subscription]struct{})},
+		events:  event.Emitter{Logger: cfg.Logger},
 		joining: joining{settled: make(chan struct{})},
 		links:   dhtLinks{byPeer: make(map[stc.Hash]*dhtLink)},
 		packets: newPackets(),
@@ -89,7 +90,7 @@ func New(cfg Config) (*Node, error) {
 // Start opens the store, listens, and begins to join the network; Join waits
 // for that. After an error the node is stopped. Errors: content.ErrLocked if
 // another process uses the store, a *ListenError, ErrState.
-func (n *Node) Start(context.Context) error {
+func (n *Node) Start(ctx context.Context) error {
 	n.lifecycle.Lock()
 	defer n.lifecycle.Unlock()
 	if s := n.State(); s != StateCreated {
@@ -98,8 +99,9 @@ func (n *Node) Start(context.Context) error {
 	if err := n.start(); err != nil {
 		n.release()
 		n.setState(StateCreated, StateStopped)
-		n.events.close()
-		return err
+		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+		defer cancel()
+		return errors.Join(err, n.closeEvents(ctx))
 	}
 	n.setState(StateCreated, StateStarted)
 	n.startJoining(n.cfg.Dir != "" && n.restoreTable())
@@ -248,14 +250,14 @@ func (n *Node) Stop(ctx context.Context) error {
 	n.lifecycle.Lock()
 	defer n.lifecycle.Unlock()
 	before := n.enterStopped()
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
 	switch before {
 	case StateStopped:
 		return n.stopErr
 	case StateCreated:
 		n.stopErr = n.release()
 	default:
-		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-		defer cancel()
 		n.stop()
 		n.ops.Wait()
 		n.wg.Wait()
@@ -267,9 +269,17 @@ func (n *Node) Stop(ctx context.Context) error {
 		n.pool.close(ctx)
 		n.stopErr = errors.Join(tableErr, n.release())
 	}
-	n.events.emit(Event{Kind: EventState, State: StateStopped})
-	n.events.close()
+	n.emit(EventState, Event{State: StateStopped})
+	n.stopErr = errors.Join(n.stopErr, n.closeEvents(ctx))
 	return n.stopErr
+}
+
+// closeEvents ends all subscriptions, and waits for the handlers.
+func (n *Node) closeEvents(ctx context.Context) error {
+	if err := n.events.Close(ctx); err != nil {
+		return fmt.Errorf("node: handlers of events did not return: %w", err)
+	}
+	return nil
 }
 
 // enterStopped makes the node refuse new calls, and returns its state before.
@@ -297,7 +307,7 @@ func (n *Node) setState(from, to State) {
 	}
 	n.mu.Unlock()
 	if ok {
-		n.events.emit(Event{Kind: EventState, State: to})
+		n.emit(EventState, Event{State: to})
 	}
 }
 
@@ -375,7 +385,7 @@ func StoreDir(dir string) string { return filepath.Join(dir, "store") }
 // fileChanged is told by the store of files that were served in place.
 func (n *Node) fileChanged(e *content.ChangedError) {
 	n.filesChanged.Add(1)
-	n.events.emit(Event{Kind: EventFileChanged, Path: e.Path, Err: e})
+	n.emit(EventFileChanged, Event{Path: e.Path, Err: e})
 }
 
 func (n *Node) peerChanged(peer stc.Hash, addr string, connected bool) {
@@ -383,6 +393,6 @@ func (n *Node) peerChanged(peer stc.Hash, addr string, connected bool) {
 	if !connected {
 		kind = EventPeerDisconnected
 	}
-	n.log.Debug(kind.String(), "peer", peer, "addr", addr)
-	n.events.emit(Event{Kind: kind, Peer: peer, Addr: addr})
+	n.log.Debug(string(kind), "peer", peer, "addr", addr)
+	n.emit(kind, Event{Peer: peer, Addr: addr})
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,8 +25,8 @@ func TestLifecycle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		events, unsubscribe := n.Subscribe(16)
-		defer unsubscribe()
+		events := watch(n, 16)
+		defer events.Stop()
 		ctx := context.Background()
 		wantState := func(want State) {
 			t.Helper()
@@ -54,14 +55,14 @@ func TestLifecycle(t *testing.T) {
 		if _, err := n.Seed(ctx, ".", ImportOptions{}); !errors.Is(err, ErrState) {
 			t.Fatalf("Seed after Stop: %v", err)
 		}
-		var seen []State
-		for e := range events {
+		var states []State
+		for _, e := range seen(events) {
 			if e.Kind == EventState {
-				seen = append(seen, e.State)
+				states = append(states, e.State)
 			}
 		}
-		if len(seen) != 3 || seen[0] != StateStarted || seen[1] != StateRunning || seen[2] != StateStopped {
-			t.Fatalf("state events: %v", seen)
+		if want := []State{StateStarted, StateRunning, StateStopped}; !slices.Equal(states, want) {
+			t.Fatalf("state events: %v", states)
 		}
 	})
 }

@@ -349,8 +349,8 @@ func TestStreamsOfPeers(t *testing.T) {
 				t.Errorf("stream ended with %v, want code %d", err, code)
 			}
 		}
-		events, unsubscribe := n.Subscribe(10)
-		defer unsubscribe()
+		events := watch(n, 10)
+		defer events.Stop()
 		for name, tt := range map[string]struct {
 			write []byte
 			code  uint64
@@ -377,8 +377,8 @@ func TestStreamsOfPeers(t *testing.T) {
 			t.Errorf("a silent stream was ended after %v", d)
 		}
 		bad := 0
-		for len(events) > 0 {
-			if e := <-events; e.Kind == EventBadPeer && e.Peer == peer.id {
+		for _, e := range seen(events) {
+			if e.Kind == EventBadPeer && e.Peer == peer.id {
 				bad++
 			}
 		}

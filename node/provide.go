@@ -33,11 +33,11 @@ func (n *Node) Provide(ctx context.Context, root stc.Hash) (stored int, err erro
 func (n *Node) provide(ctx context.Context, root stc.Hash) (stored int, err error) {
 	stored, err = n.dht.Provide(ctx, root)
 	if err != nil {
-		n.events.emit(Event{Kind: EventProvideFailed, Root: root, Err: err})
+		n.emit(EventProvideFailed, Event{Root: root, Err: err})
 		return stored, err
 	}
 	n.log.Info("announced", "root", root, "nodes", stored)
-	n.events.emit(Event{Kind: EventProviding, Root: root, Count: stored})
+	n.emit(EventProviding, Event{Root: root, Count: stored})
 	return stored, nil
 }
 

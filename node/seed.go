@@ -61,7 +61,7 @@ type ImportResult struct {
 // Everything is durable when it returns. It does not announce anything. Errors
 // are those of content.Store.Import.
 func (n *Node) Import(ctx context.Context, path string, opts ImportOptions) (ImportResult, error) {
-	return n.importBy(ctx, path, opts, func(ctx context.Context, opts content.ImportOptions) (*content.Imported, error) {
+	return n.importBy(ctx, path, path, opts, func(ctx context.Context, opts content.ImportOptions) (*content.Imported, error) {
 		return n.store.Import(ctx, path, opts)
 	})
 }
@@ -69,13 +69,14 @@ func (n *Node) Import(ctx context.Context, path string, opts ImportOptions) (Imp
 // ImportReader is Import for a file that consists of what r gives up to its
 // end. A call of r.Read that waits is not interrupted when ctx ends.
 func (n *Node) ImportReader(ctx context.Context, r io.Reader, opts ImportOptions) (ImportResult, error) {
-	return n.importBy(ctx, "input", opts, func(ctx context.Context, opts content.ImportOptions) (*content.Imported, error) {
+	return n.importBy(ctx, "input", "", opts, func(ctx context.Context, opts content.ImportOptions) (*content.Imported, error) {
 		return n.store.ImportReader(ctx, r, opts)
 	})
 }
 
-// importBy calls the store's function for an import of what.
-func (n *Node) importBy(ctx context.Context, what string, opts ImportOptions,
+// importBy calls the store's function for an import of what, which lies at path
+// if it is a file or a directory.
+func (n *Node) importBy(ctx context.Context, what, path string, opts ImportOptions,
 	run func(context.Context, content.ImportOptions) (*content.Imported, error)) (ImportResult, error) {
 	ctx, end, err := n.beginStore(ctx)
 	if err != nil {
@@ -96,6 +97,7 @@ func (n *Node) importBy(ctx context.Context, what string, opts ImportOptions,
 		}
 		return ImportResult{}, fmt.Errorf("store %s: %w", what, err)
 	}
+	n.emit(EventSeeded, Event{Root: imported.Root, Path: path, Bytes: imported.Size})
 	return ImportResult{
 		Root: imported.Root, Name: imported.Name, Bytes: imported.Size, Chunks: imported.Chunks, Files: imported.Files, Unread: imported.Unread,
 		Escaping: imported.Escaping, EscapingCount: imported.EscapingCount,

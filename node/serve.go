@@ -81,5 +81,5 @@ func (n *Node) serveStream(ctx context.Context, m *pooled, st *session.Stream) {
 
 func (n *Node) badPeer(s *session.Session, err error) {
 	n.log.Warn("peer breaks the protocol", "peer", s.PeerID(), "addr", routeOf(s, route{}), "err", err)
-	n.events.emit(Event{Kind: EventBadPeer, Peer: s.PeerID(), Addr: routeOf(s, route{}), Err: err})
+	n.emit(EventBadPeer, Event{Peer: s.PeerID(), Addr: routeOf(s, route{}), Err: err})
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"github.com/seigr/sttnode/content"
 	"github.com/seigr/sttnode/dht"
+	"github.com/seigr/sttnode/event"
 	"github.com/seigr/sttnode/session"
 	"github.com/seigr/sttnode/stc"
 	"github.com/seigr/sttnode/swarm"
@@ -23,8 +24,7 @@ type Stats struct {
 	Serving      swarm.ServerStats
 	Fetching     TransferTotals
 	Application  ApplicationStats
-	// EventsMissed counts events that subscribers did not read in time.
-	EventsMissed uint64
+	Events       event.Stats
 }
 
 // PeerStats counts nodes that this one has sessions with.
@@ -45,7 +45,7 @@ func (n *Node) Stats() Stats {
 	s.DHT = n.dht.Stats()
 	s.Application = n.application()
 	s.Fetching = n.transfers.totals()
-	s.EventsMissed = n.events.missed.Load()
+	s.Events = n.events.Stats()
 	if n.store != nil {
 		s.Serving = n.server.Stats()
 		s.Store = n.store.Stats()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seigr/sttnode/event"
 	"github.com/seigr/sttnode/session/transport/memory"
 	"github.com/seigr/sttnode/stc"
 )
@@ -189,8 +190,8 @@ func TestWebSocketRejoins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events, stop := n.Subscribe(100)
-	defer stop()
+	events := n.Events().Subscribe(event.Options{Names: []string{string(EventJoined)}})
+	defer events.Stop()
 	if err := n.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -202,10 +203,8 @@ func TestWebSocketRejoins(t *testing.T) {
 	l.start(cfg)
 	for joined := 0; joined < 2; {
 		select {
-		case e := <-events:
-			if e.Kind == EventJoined {
-				joined++
-			}
+		case <-events.C():
+			joined++
 		case <-ctx.Done():
 			t.Fatal("not joined again")
 		}

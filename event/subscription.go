@@ -1,0 +1,180 @@
+package event
+
+import (
+	"context"
+	"iter"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+)
+
+// Overflow says what a subscription loses when its queue is full.
+type Overflow uint8
+
+// The policies of a full queue.
+const (
+	DropNewest Overflow = iota // the new event
+	DropOldest                 // what has waited longest
+	End                        // everything from now on: it ends with ErrOverrun, behind what is queued
+)
+
+// DefaultQueue is the length of a subscription's queue unless it says otherwise.
+const DefaultQueue = 64
+
+// Options say what a subscription wants. The zero value is every event, in a
+// queue of DefaultQueue events which loses the newest.
+type Options struct {
+	Names    []string // empty: all
+	Queue    int      // events; DefaultQueue if less than 1
+	Overflow Overflow
+}
+
+// Subscription gets the events of an emitter from its beginning until it is
+// stopped, is overrun (see [End]), or the emitter is closed.
+type Subscription struct {
+	e        *Emitter
+	names    []string // without repetitions
+	overflow Overflow
+	queue    chan Event // sent to and closed under e.mu
+	number   uint64     // of the last event; guarded by e.mu
+	ended    bool       // the queue is closed; guarded by e.mu
+	err      error      // why; guarded by e.mu
+
+	dropped atomic.Uint64
+
+	// Of a subscription with a handler: what it is called with until it shall get
+	// nothing more.
+	ctx     context.Context
+	cancel  context.CancelFunc
+	handled chan struct{} // closed when it has returned for good; nil without
+}
+
+func newSubscription(e *Emitter, opts Options) *Subscription {
+	if opts.Queue < 1 {
+		opts.Queue = DefaultQueue
+	}
+	names := slices.Clone(opts.Names)
+	slices.Sort(names)
+	return &Subscription{e: e, names: slices.Compact(names), overflow: opts.Overflow, queue: make(chan Event, opts.Queue)}
+}
+
+// C returns the events as a channel, which is closed when the subscription has
+// ended. What had been queued by then can still be read. Not for one with a handler, which
+// would share the events with the reader.
+func (s *Subscription) C() <-chan Event { return s.queue }
+
+// All yields the events until the subscription or ctx ends. It may be called
+// again, and goes on where the last loop ended. As C, it is not for one with a
+// handler.
+func (s *Subscription) All(ctx context.Context) iter.Seq[Event] {
+	return func(yield func(Event) bool) {
+		for ctx.Err() == nil {
+			select {
+			case ev, ok := <-s.queue:
+				if !ok || !yield(ev) {
+					return
+				}
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// Stop ends the subscription. A handler's context ends, what is queued for it is
+// dropped, and no call of it begins any more; one may still be running, which
+// Done tells. Stop may be called by the handler, and more than once.
+func (s *Subscription) Stop() {
+	s.e.mu.Lock()
+	s.endLocked(nil)
+	s.e.mu.Unlock()
+	if s.cancel != nil {
+		s.cancel()
+	}
+}
+
+// Done returns a channel that is closed when the handler has returned and will
+// not be called again. Without a handler it is nil.
+func (s *Subscription) Done() <-chan struct{} { return s.handled }
+
+// Err says why the subscription has ended: ErrOverrun, ErrClosed, or nil if it has
+// been stopped or goes on.
+func (s *Subscription) Err() error {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	return s.err
+}
+
+// Dropped returns how many events this subscription has lost by being behind.
+func (s *Subscription) Dropped() uint64 { return s.dropped.Load() }
+
+// put queues an event, or what the policy makes of it. e.mu is held, so nobody
+// else sends.
+func (s *Subscription) put(ev Event) {
+	s.number++
+	ev.Number = s.number
+	for {
+		select {
+		case s.queue <- ev:
+			return
+		default:
+		}
+		switch s.overflow {
+		case DropOldest:
+			select {
+			case <-s.queue:
+				s.lose()
+			default: // the subscriber has taken one meanwhile
+			}
+		case End:
+			s.lose()
+			s.endLocked(ErrOverrun)
+			return
+		default:
+			s.lose()
+			return
+		}
+	}
+}
+
+func (s *Subscription) lose() {
+	s.dropped.Add(1)
+	s.e.dropped.Add(1)
+}
+
+// endLocked closes the queue and takes the subscription out of its emitter. e.mu
+// is held.
+func (s *Subscription) endLocked(why error) {
+	if s.ended {
+		return
+	}
+	s.ended, s.err = true, why
+	close(s.queue)
+	s.e.removeLocked(s)
+}
+
+// run is the goroutine of a handler.
+func (s *Subscription) run(handler func(context.Context, Event)) {
+	defer func() {
+		s.cancel()
+		s.e.mu.Lock()
+		delete(s.e.handlers, s)
+		s.e.mu.Unlock()
+		close(s.handled)
+	}()
+	for ev := range s.queue {
+		if s.ctx.Err() != nil {
+			return
+		}
+		s.call(handler, ev)
+	}
+}
+
+func (s *Subscription) call(handler func(context.Context, Event), ev Event) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.e.panics.Add(1)
+			s.e.log("event handler panicked", "event", ev.Name, "panic", r, "stack", string(debug.Stack()))
+		}
+	}()
+	handler(s.ctx, ev)
+}

@@ -1,0 +1,62 @@
+package event
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"reflect"
+)
+
+// Topic is the name of events whose payloads are of type T. It may be a constant.
+//
+// Nothing keeps others from emitting something else by the same name. Subscribers
+// of a topic don't see it; Stats counts it.
+type Topic[T any] string
+
+// Emit is [Emitter.Emit] of the topic.
+func (t Topic[T]) Emit(e *Emitter, payload T) { e.Emit(string(t), payload) }
+
+// On is [Emitter.On] for the topic's payloads.
+func (t Topic[T]) On(e *Emitter, handler func(ctx context.Context, payload T)) *Subscription {
+	return e.On(string(t), func(ctx context.Context, ev Event) {
+		if v, ok := t.payload(e, ev); ok {
+			handler(ctx, v)
+		}
+	})
+}
+
+// All is [Emitter.All] for the topic's payloads.
+func (t Topic[T]) All(ctx context.Context, e *Emitter) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for ev := range e.All(ctx, string(t)) {
+			if v, ok := t.payload(e, ev); ok && !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+func (t Topic[T]) payload(e *Emitter, ev Event) (T, bool) {
+	v, ok := ev.Payload.(T)
+	if ev.Payload == nil {
+		ok = any(v) == nil // the nil of an interface type
+	}
+	if !ok {
+		e.mismatched.Add(1)
+		e.log("event with a payload that is not of its topic's type", "event", ev.Name,
+			"type", fmt.Sprintf("%T", ev.Payload), "want", reflect.TypeFor[T]().String())
+	}
+	return v, ok
+}
+
+// Payloads yields those payloads of events that are of type T, whatever the
+// events' names.
+func Payloads[T any](events iter.Seq[Event]) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for ev := range events {
+			if v, ok := ev.Payload.(T); ok && !yield(v) {
+				return
+			}
+		}
+	}
+}

@@ -16,6 +16,8 @@ var (
 	ErrState = errors.New("node: not possible in this state")
 	// ErrAddress reports a text that is no address of a node.
 	ErrAddress = errors.New("node: not an address")
+	// ErrTicket reports a text that is no ticket, or what no ticket can hold.
+	ErrTicket = errors.New("node: not a ticket")
 	// ErrResolve reports a host name that has no address.
 	ErrResolve = errors.New("node: host name does not resolve")
 	// ErrNoPeers reports that the node knows no other one and has been told
@@ -105,20 +107,36 @@ type NoProviderError struct {
 	// Failed is how many providers were named that could not be reached, or had
 	// nothing.
 	Failed int
+	// Given is how many addresses the caller had named, at none of which it
+	// was either, and Err why those did not answer that did not; else nil.
+	Given int
+	Err   error
 }
 
 // Error implements error.
 func (e *NoProviderError) Error() string {
-	nodes := fmt.Sprintf("%d nodes", e.Asked)
+	nodes, given := fmt.Sprintf("%d nodes", e.Asked), ""
 	if e.Asked == 1 {
 		nodes = "1 node"
 	}
-	if e.Failed > 0 {
-		return fmt.Sprintf("node: no provider of %v has answered: asked %s, which named %d that could not be reached or had nothing",
-			e.Root, nodes, e.Failed)
+	if e.Given > 0 {
+		given = fmt.Sprintf(", and tried the %d addresses given", e.Given)
+		if e.Given == 1 {
+			given = ", and tried the address given"
+		}
 	}
-	return fmt.Sprintf("node: nobody provides %v: asked %s", e.Root, nodes)
+	if e.Err != nil {
+		given += ": " + e.Err.Error()
+	}
+	if e.Failed > 0 {
+		return fmt.Sprintf("node: no provider of %v has answered: asked %s, which named %d that could not be reached or had nothing%s",
+			e.Root, nodes, e.Failed, given)
+	}
+	return fmt.Sprintf("node: nobody provides %v: asked %s%s", e.Root, nodes, given)
 }
+
+// Unwrap returns Err.
+func (e *NoProviderError) Unwrap() error { return e.Err }
 
 // Is makes every NoProviderError match [ErrNoProvider].
 func (e *NoProviderError) Is(target error) bool { return target == ErrNoProvider }

@@ -32,6 +32,10 @@ type FetchOptions struct {
 	// Output.
 	InPlace bool
 
+	// Peers are asked for the content first, beside whom the DHT names; with
+	// them a node needs no bootstrap address. At most 64.
+	Peers []Address
+
 	// SearchTimeout is for how long somebody is looked for who has the content
 	// before the fetch fails. 10 s.
 	SearchTimeout time.Duration
@@ -113,6 +117,8 @@ type FetchResult struct {
 const (
 	defaultSearchTimeout = 10 * time.Second
 	progressInterval     = 100 * time.Millisecond
+	// maxGivenPeers bounds the peers that a caller names.
+	maxGivenPeers = 64
 	// maxRepairs is how often a fetch goes back to the network because bytes
 	// that were stored turn out to be damaged when they are written out.
 	maxRepairs = 2
@@ -144,7 +150,7 @@ type fetch struct {
 // writes it out. It returns nil only when all of it is here, verified, and
 // written. What was verified before an error is kept, and the next Fetch goes
 // on from there. Errors: *NoProviderError, ErrStalled, ErrVerification,
-// ErrExists, ErrDirectoryStream, content.ErrTarget, content.ErrDiskFull,
+// ErrExists, ErrDirectoryStream, ErrAddress, content.ErrTarget, content.ErrDiskFull,
 // content.ErrLimit, those of Join, and the cause of ctx.
 func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (FetchResult, error) {
 	ctx, end, err := n.beginStore(ctx)
@@ -152,6 +158,9 @@ func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (Fet
 		return FetchResult{}, err
 	}
 	defer end()
+	if len(opts.Peers) > maxGivenPeers {
+		return FetchResult{}, fmt.Errorf("%w: %d peers given, of at most %d", ErrAddress, len(opts.Peers), maxGivenPeers)
+	}
 	if opts.SearchTimeout == 0 {
 		opts.SearchTimeout = defaultSearchTimeout
 	}
@@ -265,11 +274,7 @@ func (f *fetch) explain(err error, s *search, p swarm.Progress) error {
 	case errors.Is(err, swarm.ErrBadManifest):
 		return fmt.Errorf("%w: %w", ErrVerification, err)
 	case errors.Is(err, errNobody), errors.Is(err, swarm.ErrNoPeers) && p.Fetched == 0 && p.Bad == 0:
-		// Nobody gave us anything. If nobody could be asked, that is why.
-		if s.joinErr != nil && s.asked == 0 {
-			return s.joinErr
-		}
-		return &NoProviderError{Root: f.root, Asked: s.asked, Failed: len(p.Sources) - f.sources.connectedOnly()}
+		return s.nobody(p)
 	case errors.Is(err, swarm.ErrBadBlob):
 		return fmt.Errorf("%w: the peers that are left send wrong bytes: %w", ErrVerification, err)
 	case errors.Is(err, swarm.ErrNoPeers), errors.Is(err, swarm.ErrStalled):

@@ -239,20 +239,31 @@ func (n *Node) joinOnce(a Address) (*dhtLink, error) {
 
 // joinAt learns who is at an address, by a session that proves it, and makes
 // the node known to the DHT.
-func (n *Node) joinAt(r route, peer stc.Hash) (link *dhtLink, err error) {
-	var s *session.Session
-	if peer.IsZero() {
-		s, err = n.pool.dialAny(n.ctx, r)
-	} else {
-		var p *pooled
-		if p, _, err = n.pool.get(n.ctx, peer, r); err == nil {
-			n.pool.opened(p)
-			s = p.Session
-		}
-	}
+func (n *Node) joinAt(r route, peer stc.Hash) (*dhtLink, error) {
+	s, err := n.meet(n.ctx, r, peer)
 	if err != nil {
 		return nil, err
 	}
+	return n.introduce(s, r)
+}
+
+// meet returns a session with the node at an address; a zero peer accepts
+// whoever is there.
+func (n *Node) meet(ctx context.Context, r route, peer stc.Hash) (*session.Session, error) {
+	if peer.IsZero() {
+		return n.pool.dialAny(ctx, r)
+	}
+	p, _, err := n.pool.get(ctx, peer, r)
+	if err != nil {
+		return nil, err
+	}
+	n.pool.opened(p)
+	return p.Session, nil
+}
+
+// introduce makes the peer of a session, which was dialled by r, known to the
+// DHT. The link is not nil if one was opened for that.
+func (n *Node) introduce(s *session.Session, r route) (link *dhtLink, err error) {
 	if s.Ordered() {
 		link, err = n.link(s, r)
 	} else {
@@ -262,6 +273,7 @@ func (n *Node) joinAt(r route, peer stc.Hash) (link *dhtLink, err error) {
 		return link, err
 	}
 	n.log.Info("joined", "peer", s.PeerID(), "addr", r)
+	n.joining.settle(false, nil)
 	n.setState(StateStarted, StateRunning)
 	n.emit(EventJoined, Event{Peer: s.PeerID(), Addr: r.String()})
 	return link, nil

@@ -47,6 +47,23 @@ func routeTo(c dht.Contact) (r route) {
 	return r
 }
 
+// routesOf returns what an address stands for: more than one route for a host
+// name. Errors wrap ErrResolve.
+func (n *Node) routesOf(ctx context.Context, a Address) ([]route, error) {
+	if a.URL != "" {
+		return []route{{ws: a.URL}}, nil
+	}
+	addrs, err := a.resolve(ctx, n.endpoint.LocalAddr().Addr())
+	if err != nil {
+		return nil, err
+	}
+	var routes []route
+	for _, addr := range addrs[:min(len(addrs), maxJoinAddrs)] {
+		routes = append(routes, udpRoute(addr))
+	}
+	return routes, nil
+}
+
 // String shows the address that is preferred.
 func (r route) String() string {
 	switch {

@@ -38,6 +38,11 @@ type search struct {
 	// Owned by run; read by others when it has returned.
 	asked   int   // nodes, in the widest lookup
 	joinErr error // why the network was not reached
+
+	given sync.WaitGroup // for a goroutine of each peer that was named
+	mu    sync.Mutex
+	ways  int              // that may still lead to somebody; guarded by mu
+	errs  map[string]error // why named peers were not reached, the last of each; guarded by mu
 }
 
 // run searches, once the node has joined, again and again.
@@ -45,15 +50,18 @@ func (s *search) run(ctx context.Context) {
 	deadline := time.AfterFunc(s.f.opts.SearchTimeout, s.timeout)
 	defer deadline.Stop()
 	s.addConnected()
+	s.ways = 1 + len(s.f.opts.Peers) // the network, and each peer that was named
+	defer s.given.Wait()
+	for _, a := range s.f.opts.Peers {
+		s.given.Go(func() { s.addGiven(ctx, a) })
+	}
 	if err := s.f.n.Join(ctx); err != nil {
 		s.joinErr = err
 		if errors.Is(err, errNobody) { // the time was over first
 			s.joinErr = fmt.Errorf("%w in %v: %v", ErrUnreachable, s.f.opts.SearchTimeout, s.f.n.cfg.Bootstrap)
 		}
 		if !errors.Is(err, ErrUnreachable) {
-			// Nothing to wait for: nobody to join, or nobody who lets us.
-			s.addConnected()
-			s.d.NoMorePeers()
+			s.hopeless() // nobody to join, or nobody who lets us
 		}
 	}
 	for pause := searchPauseMin; ; pause = min(pause*3/2, searchPauseMax) {

@@ -47,16 +47,9 @@ func (n *Node) Connect(ctx context.Context, target string) (*session.Session, er
 	if err != nil {
 		return nil, err
 	}
-	routes := []route{{ws: a.URL}}
-	if a.URL == "" {
-		addrs, err := a.resolve(ctx, n.endpoint.LocalAddr().Addr())
-		if err != nil {
-			return nil, err
-		}
-		routes = routes[:0]
-		for _, addr := range addrs[:min(len(addrs), maxJoinAddrs)] {
-			routes = append(routes, udpRoute(addr))
-		}
+	routes, err := n.routesOf(ctx, a)
+	if err != nil {
+		return nil, err
 	}
 	return n.connectBy(ctx, a.Peer, routes)
 }

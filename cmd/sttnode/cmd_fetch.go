@@ -39,6 +39,9 @@ It exits with 0 only when everything is there and verified, and prints
 beside the output, and serves from that; see seed. With --serve it then goes on serving the
 content to others until SIGINT or SIGTERM.
 
+HASH may be a ticket, which names nodes that have the content as well; see
+"sttnode help ticket". With a ticket, or with --peer, no bootstrap node is needed.
+
 What was fetched stays in the store, pinned, until "store rm" or "store unpin".
 With --cache it is kept only as long as there is room: "store gc" drops it, and
 with --store-limit so does whatever else is stored, the least recently used
@@ -46,11 +49,12 @@ first.
 
 Example:
   sttnode fetch 3f5c…e1 --bootstrap boot.example.org:4700
-  sttnode fetch 3f5c…e1 -o - | tar x`,
+  sttnode fetch 3f5c…e1 --peer 192.0.2.7:4700 -o - | tar x`,
 		group: groupNode,
 		setup: func(fs *pflag.FlagSet) runFunc {
 			var f fetchFlags
 			fs.StringVarP(&f.output, "output", "o", "", "write to `PATH`, or to standard output if it is -")
+			fs.StringSliceVar(&f.peers, "peer", nil, "`ADDR` of a node that may have it, [nodeid@]host:port or [nodeid@]ws[s]://host:port/path; may be repeated")
 			fs.BoolVar(&f.inPlace, "in-place", false, "keep no copy beside the output; serve from that")
 			fs.BoolVar(&f.serve, "serve", false, "when it is complete, serve it to others until stopped")
 			fs.BoolVar(&f.cache, "cache", false, "do not pin it in the store: keep it only as long as there is room")
@@ -65,6 +69,7 @@ Example:
 
 type fetchFlags struct {
 	output                 string
+	peers                  []string
 	inPlace, serve, cache  bool
 	limit                  string
 	timeout, search, stall time.Duration
@@ -104,9 +109,13 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 	if len(args) != 1 {
 		return usagef("fetch needs one HASH")
 	}
-	root, err := stc.ParseHash(args[0])
+	want, err := parseContentArg(args[0])
 	if err != nil {
-		return usagef("%q is not a hash: a hash is 64 digits of 0-9 a-f, as seed prints them", args[0])
+		return err
+	}
+	peers, err := parsePeers(f.peers)
+	if err != nil {
+		return err
 	}
 	if f.timeout < 0 || f.search <= 0 || f.stall <= 0 {
 		return usagef("timeouts must be positive")
@@ -116,7 +125,7 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 		return err
 	}
 	opts := node.FetchOptions{
-		SearchTimeout: f.search, StallTimeout: f.stall, Output: f.output, InPlace: f.inPlace, Provide: f.serve, Cache: f.cache,
+		Peers: append(peers, want.peers...), SearchTimeout: f.search, StallTimeout: f.stall, Output: f.output, InPlace: f.inPlace, Provide: f.serve, Cache: f.cache,
 	}
 	switch f.output {
 	case "":
@@ -147,7 +156,7 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 		fetchCtx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%w: not done after %v", errTimedOut, f.timeout))
 		defer cancel()
 	}
-	result, err := n.fetch(fetchCtx, root, opts)
+	result, err := n.fetch(fetchCtx, want.root, opts)
 	if err == nil {
 		n.report(result)
 		if f.serve {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,9 @@ at any depth; A/B and /A from the root of each PATH; NAME/ for directories only;
 With --stored, everything is served that the store holds complete: what was
 seeded and fetched before. PATHs may be left out then.
 
+With --ticket it prints a ticket in the place of each hash: one word with the
+hash and this node's addresses, which can be fetched without a bootstrap node.
+
 With --store-limit, the store keeps no more than that: contents that are only
 cached make room, the least recently used first, and what does not fit beside
 the pinned ones is refused. What is seeded is pinned.
@@ -69,6 +73,7 @@ Example:
 			fs.BoolVar(&o.inPlace, "in-place", false, "serve the files from where they are instead of copying them into the store")
 			fs.BoolVar(&o.rehash, "rehash", false, "read files again that have not changed since they were seeded last")
 			fs.BoolVar(&o.stored, "stored", false, "serve everything that the store holds complete as well")
+			fs.BoolVar(&o.ticket, "ticket", false, "print tickets, with the addresses of this node, in place of hashes")
 			fs.BoolVar(&o.background, "background", false, "send only what no other traffic wants")
 			fs.StringVar(&o.limit, "store-limit", "", storeLimitUsage)
 			return func(ctx context.Context, a *app, args []string) error { return runSeed(ctx, a, args, &o) }
@@ -83,6 +88,7 @@ type seedOptions struct {
 	chunker, chunkSize string
 	inPlace, rehash    bool
 	stored, background bool
+	ticket             bool
 	limit              string
 }
 
@@ -124,12 +130,13 @@ const stdinPath = "-"
 
 // seedEvent is the line of --json for each content that is announced.
 type seedEvent struct {
-	Event string `json:"event"`
-	Hash  string `json:"hash"`
-	Path  string `json:"path"`
-	Bytes uint64 `json:"bytes"`
-	Files uint64 `json:"files"`
-	Nodes int    `json:"nodes"` // that hold the announcement
+	Event  string `json:"event"`
+	Hash   string `json:"hash"`
+	Path   string `json:"path"`
+	Bytes  uint64 `json:"bytes"`
+	Files  uint64 `json:"files"`
+	Nodes  int    `json:"nodes"`            // that hold the announcement
+	Ticket string `json:"ticket,omitempty"` // if asked for
 }
 
 // seeding is one content to be announced.
@@ -166,7 +173,7 @@ func runSeed(ctx context.Context, a *app, paths []string, o *seedOptions) error 
 	if err != nil {
 		return err
 	}
-	err = seedAll(ctx, n, paths, opts, o.stored)
+	err = seedAll(ctx, n, paths, opts, o)
 	if ctx.Err() != nil {
 		// Stopped before everything was announced: some of it is stored, and
 		// that is how a signal ends a seed.
@@ -181,7 +188,7 @@ func runSeed(ctx context.Context, a *app, paths []string, o *seedOptions) error 
 }
 
 // seedAll imports and announces everything.
-func seedAll(ctx context.Context, n *runningNode, paths []string, opts node.ImportOptions, stored bool) error {
+func seedAll(ctx context.Context, n *runningNode, paths []string, opts node.ImportOptions, o *seedOptions) error {
 	var all []seeding
 	for _, path := range paths {
 		s, err := importPath(ctx, n, path, opts)
@@ -190,7 +197,7 @@ func seedAll(ctx context.Context, n *runningNode, paths []string, opts node.Impo
 		}
 		all = append(all, s)
 	}
-	if stored {
+	if o.stored {
 		more, err := storedContents(n, all)
 		if err != nil {
 			return err
@@ -205,10 +212,16 @@ func seedAll(ctx context.Context, n *runningNode, paths []string, opts node.Impo
 		if err != nil {
 			return fmt.Errorf("announce %s: %w", s.path, err)
 		}
+		ticket := ""
+		if o.ticket {
+			if ticket, err = n.ticket(s.root); err != nil {
+				return err
+			}
+		}
 		if n.app.options.json {
-			n.app.emit(seedEvent{"seeding", s.root.String(), s.path, s.bytes, s.files, nodes})
+			n.app.emit(seedEvent{"seeding", s.root.String(), s.path, s.bytes, s.files, nodes, ticket})
 		} else {
-			fmt.Fprintf(n.app.stdout, "%v  %s\n", s.root, s.path)
+			fmt.Fprintf(n.app.stdout, "%s  %s\n", cmp.Or(ticket, s.root.String()), s.path)
 		}
 		if nodes == 0 {
 			n.app.note("No other node is known yet: %s is announced when one comes.", s.path)

@@ -77,11 +77,11 @@ func parseRoots(args []string) ([]stc.Hash, error) {
 	}
 	var roots []stc.Hash
 	for _, arg := range args {
-		h, err := stc.ParseHash(arg)
+		c, err := parseContentArg(arg)
 		if err != nil {
-			return nil, usagef("%q is not a hash", arg)
+			return nil, err
 		}
-		roots = append(roots, h)
+		roots = append(roots, c.root)
 	}
 	return roots, nil
 }

@@ -46,6 +46,7 @@ func commands() []*command {
 		bootstrapCommand(),
 		seedCommand(),
 		fetchCommand(),
+		ticketCommand(),
 		storeListCommand(),
 		storeStatCommand(),
 		storeVerifyCommand(),

@@ -20,7 +20,22 @@ type runningNode struct {
 
 // nodeConfig makes the configuration of the node from the common settings.
 func (a *app) nodeConfig() (node.Config, error) {
-	var cfg node.Config
+	return a.networkConfig(func(cfg *node.Config) (err error) {
+		if w := a.options.wsListen; w != "" {
+			if _, _, err := net.SplitHostPort(w); err != nil {
+				return usagef("--ws-listen: %q is not of the form host:port", w)
+			}
+		}
+		cfg.Dir, cfg.Listen, cfg.WebSocketListen = a.options.dir, a.options.listen, a.options.wsListen
+		cfg.Identity, err = a.loadIdentity()
+		return err
+	})
+}
+
+// networkConfig makes the configuration of a node of the network. Who it is,
+// and where, is set by self.
+func (a *app) networkConfig(self func(*node.Config) error) (node.Config, error) {
+	cfg := node.Config{Logger: a.log}
 	for _, s := range a.options.bootstrap {
 		addr, err := node.ParseAddress(s)
 		if err != nil {
@@ -28,20 +43,12 @@ func (a *app) nodeConfig() (node.Config, error) {
 		}
 		cfg.Bootstrap = append(cfg.Bootstrap, addr)
 	}
-	var err error
-	if cfg.Identity, err = a.loadIdentity(); err != nil {
+	if err := self(&cfg); err != nil {
 		return cfg, err
 	}
-	if cfg.Keyring, err = a.loadKeyring(); err != nil {
-		return cfg, err
-	}
-	if w := a.options.wsListen; w != "" {
-		if _, _, err := net.SplitHostPort(w); err != nil {
-			return cfg, usagef("--ws-listen: %q is not of the form host:port", w)
-		}
-	}
-	cfg.Dir, cfg.Listen, cfg.WebSocketListen, cfg.Logger = a.options.dir, a.options.listen, a.options.wsListen, a.log
-	return cfg, nil
+	keyring, err := a.loadKeyring()
+	cfg.Keyring = keyring
+	return cfg, err
 }
 
 // startNode starts a node, its metrics and its ready file. The caller stops it.

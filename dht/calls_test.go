@@ -31,7 +31,7 @@ func newCallsBench() *callsBench {
 			return b.refuse
 		},
 		grant:    func(time.Time, Contact) cookie { return cookie{0xFF} },
-		peers:    newPeers(100, time.Hour),
+		peers:    newPeers(100, newClock(t0), time.Hour),
 		rng:      rand.New(rand.NewPCG(1, 1)),
 		stats:    new(Stats),
 		onAnswer: func(_ time.Time, from Contact, _ *message) { b.heard = append(b.heard, from) },

@@ -189,7 +189,7 @@ func TestWarmRestart(t *testing.T) {
 		t.Errorf("restored %d of %d, %v", restored, old.table.len(), err)
 	}
 	again.settle()
-	if got := again.table.closest(nil, again.id, 20, shareable); len(got) != 0 {
+	if got := again.table.closest(again.id, 20, shareable); len(got) != 0 {
 		t.Errorf("others are told of %d nodes that have not answered since the restart", len(got))
 	}
 	began := s.Now()

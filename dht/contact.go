@@ -1,8 +1,10 @@
 package dht
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/seigr/sttnode/stc"
@@ -131,20 +133,24 @@ func relayable(a, other netip.AddrPort) bool {
 	return scopeOf(a.Addr()) >= scopeOf(other.Addr())
 }
 
-// subnetOf returns the network that counts as one owner in the limits of the
-// table and of answers: the /24 of an IPv4 address, the /48 of an IPv6 one.
-// ok is false for private and loopback addresses, which have no limit.
-func subnetOf(a netip.AddrPort) (subnet netip.Prefix, ok bool) {
+// subnet is a network that counts as one owner in the limits of the table and
+// of answers: the /24 of IPv4 addresses, the /48 of IPv6 ones. The first bits of
+// the number are the family.
+type subnet uint64
+
+// subnetOf returns the subnet of an address; ok is false for private and
+// loopback addresses, which have no limit.
+func subnetOf(a netip.AddrPort) (net subnet, ok bool) {
 	ip := a.Addr().WithZone("").Unmap() // of a link, too
 	if scopeOf(ip) != scopePublic {
-		return netip.Prefix{}, false
+		return 0, false
 	}
-	bits := 24
-	if ip.Is6() {
-		bits = 48
+	if ip.Is4() {
+		b := ip.As4()
+		return 4<<60 | subnet(b[0])<<16 | subnet(b[1])<<8 | subnet(b[2]), true
 	}
-	subnet, err := ip.Prefix(bits)
-	return subnet, err == nil
+	b := ip.As16()
+	return 6<<60 | subnet(binary.BigEndian.Uint64(b[:])>>16), true
 }
 
 // diverse appends to dst the n members of sorted, which is in order of
@@ -156,18 +162,19 @@ func diverse[T any](dst, sorted []T, n, limit int, addr func(T) netip.AddrPort) 
 	if n = max(n, 0); limit <= 0 || n == 0 || len(sorted) <= n {
 		return append(dst, sorted[:min(n, len(sorted))]...)
 	}
-	var seen []netip.Prefix // once for each member that counts
-	var over []bool         // members beyond the limit of their subnet; nil for none
+	dst = slices.Grow(dst, n)
+	seen := make([]subnet, 0, 64) // once for each member that counts
+	var over []bool               // members beyond the limit of their subnet; nil for none
 	within := 0
 	for i, x := range sorted {
-		if subnet, limited := subnetOf(addr(x)); limited {
+		if net, limited := subnetOf(addr(x)); limited {
 			same := 0
 			for _, s := range seen {
-				if s == subnet {
+				if s == net {
 					same++
 				}
 			}
-			if seen = append(seen, subnet); same >= limit {
+			if seen = append(seen, net); same >= limit {
 				if over == nil {
 					over = make([]bool, len(sorted))
 				}
@@ -193,9 +200,4 @@ func diverse[T any](dst, sorted []T, n, limit int, addr func(T) netip.AddrPort) 
 		n--
 	}
 	return dst
-}
-
-// diverseContacts is diverse for contacts.
-func diverseContacts(sorted []Contact, n, limit int) []Contact {
-	return diverse(nil, sorted, n, limit, func(c Contact) netip.AddrPort { return c.Addr })
 }

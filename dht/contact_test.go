@@ -31,11 +31,33 @@ func TestScopesOfAddresses(t *testing.T) {
 		if got := scopeOf(addr.Addr()); got != test.scope {
 			t.Errorf("%v has scope %d, want %d", addr, got, test.scope)
 		}
-		subnet, ok := subnetOf(addr)
-		if ok != (test.subnet != "") || ok && subnet.String() != test.subnet {
-			t.Errorf("subnet of %v: %v, %v", addr, subnet, ok)
+		net, ok := subnetOf(addr)
+		if ok != (test.subnet != "") {
+			t.Errorf("subnet of %v: %x, %v", addr, net, ok)
+		}
+		if !ok {
+			continue
+		}
+		within := netip.MustParsePrefix(test.subnet)
+		for _, x := range []struct {
+			ip   netip.Addr
+			same bool
+		}{{within.Addr(), true}, {lastOf(within), true}, {within.Addr().Prev(), false}, {lastOf(within).Next(), false}} {
+			if other, _ := subnetOf(netip.AddrPortFrom(x.ip, 1)); (other == net) != x.same {
+				t.Errorf("%v and %v: subnets %x and %x", addr, x.ip, net, other)
+			}
 		}
 	}
+}
+
+// lastOf returns the last address of a prefix.
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < 8*len(b); i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	last, _ := netip.AddrFromSlice(b)
+	return last
 }
 
 // A node on the internet can neither send us to hosts of our network nor use
@@ -105,7 +127,7 @@ func TestDiverse(t *testing.T) {
 		"private":          {3, 1, parse("10.0.0.1", "10.0.0.2", "10.0.0.3", "2.0.0.1"), parse("10.0.0.1", "10.0.0.2", "10.0.0.3")},
 		"no limit":         {2, -1, parse("1.0.0.1", "1.0.0.2", "2.0.0.1"), parse("1.0.0.1", "1.0.0.2")},
 	} {
-		got := diverseContacts(test.have, test.n, test.limit)
+		got := diverse(nil, test.have, test.n, test.limit, func(c Contact) netip.AddrPort { return c.Addr })
 		if len(got) != len(test.want) {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
 			continue

@@ -8,7 +8,7 @@ import (
 
 func TestCookies(t *testing.T) {
 	start := time.Unix(1000, 0)
-	c := newCookies([]byte("a secret"), start, 2*time.Hour)
+	c := newCookies([32]byte{1}, start, 2*time.Hour)
 	key, addr := keyOf(1), netip.MustParseAddrPort("203.0.113.5:4700")
 	granted := c.grant(start, key, addr)
 	for _, test := range []struct {
@@ -31,7 +31,7 @@ func TestCookies(t *testing.T) {
 		"another address": c.check(start, granted, key, netip.MustParseAddrPort("203.0.113.6:4700")),
 		"another port":    c.check(start, granted, key, netip.MustParseAddrPort("203.0.113.5:4701")),
 		"none":            c.check(start, cookie{}, key, addr),
-		"another secret":  newCookies([]byte("another"), start, 2*time.Hour).check(start, granted, key, addr),
+		"another secret":  newCookies([32]byte{2}, start, 2*time.Hour).check(start, granted, key, addr),
 	} {
 		if got != cookieInvalid {
 			t.Errorf("%s: valid", name)

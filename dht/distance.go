@@ -68,6 +68,9 @@ func sortByDistance(target stc.Hash, contacts []Contact) {
 	slices.SortFunc(contacts, func(a, b Contact) int { return compareDistance(target, a.ID, b.ID) })
 }
 
+// idPrefix returns the first eight bytes of an ID as a number.
+func idPrefix(id *stc.Hash) uint64 { return binary.BigEndian.Uint64(id[:]) }
+
 // nearest keeps the n values closest to a target of those that it is shown,
 // the closest first.
 type nearest[T any] struct {
@@ -84,18 +87,25 @@ type near[T any] struct {
 }
 
 func newNearest[T any](target stc.Hash, n int) nearest[T] {
-	return nearest[T]{target: target, prefix: binary.BigEndian.Uint64(target[:]), n: n, list: make([]near[T], 0, min(n, 64))}
+	s := nearest[T]{list: make([]near[T], 0, min(n, 64))}
+	s.reset(target, n)
+	return s
 }
 
-// mayTake reports whether take would keep a value of this ID, or at least
-// might: it is the quick part of the comparison.
-func (s *nearest[T]) mayTake(id *stc.Hash) bool {
-	return len(s.list) < s.n || s.n > 0 && binary.BigEndian.Uint64(id[:])^s.prefix <= s.list[s.n-1].prefix
+// reset forgets all values and begins anew.
+func (s *nearest[T]) reset(target stc.Hash, n int) {
+	s.target, s.prefix, s.n, s.list = target, idPrefix(&target), n, s.list[:0]
+}
+
+// mayTake reports whether take would keep a value of an ID with this prefix, or
+// at least might: it is the quick part of the comparison.
+func (s *nearest[T]) mayTake(prefix uint64) bool {
+	return len(s.list) < s.n || s.n > 0 && prefix^s.prefix <= s.list[s.n-1].prefix
 }
 
 // take keeps a value if it is among the n closest so far.
 func (s *nearest[T]) take(id *stc.Hash, value T) {
-	x := near[T]{prefix: binary.BigEndian.Uint64(id[:]) ^ s.prefix, id: id, value: value}
+	x := near[T]{prefix: idPrefix(id) ^ s.prefix, id: id, value: value}
 	i, _ := slices.BinarySearchFunc(s.list, x, func(a, b near[T]) int {
 		if a.prefix != b.prefix {
 			return cmp.Compare(a.prefix, b.prefix)

@@ -38,7 +38,7 @@ func FuzzReceive(f *testing.F) {
 }
 
 func FuzzUnmarshalTable(f *testing.F) {
-	tab := newTable(stc.Hash{}, new(estimate), tableTestConfig)
+	tab := newTable(stc.Hash{}, new(estimate), newClock(t0), tableTestConfig)
 	f.Add(tab.marshal(rtt{}))
 	for n := range 5 {
 		c := contactOf(byte(n+1), fmt.Sprintf("10.0.0.%d:1", n+1))

@@ -3,9 +3,6 @@ package dht
 import (
 	"net/netip"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
-	"golang.org/x/time/rate"
 )
 
 // gate decides which datagrams are worth the work of opening them, before any
@@ -16,17 +13,19 @@ import (
 // own, and so has each public /24 or /48. All of it is bounded memory: past
 // the bound an address is a stranger again. Not safe for concurrent use.
 type gate struct {
-	strangers *rate.Limiter
-	addrs     *simplelru.LRU[netip.AddrPort, *provenAddr]
-	subnets   *simplelru.LRU[netip.Prefix, *rate.Limiter]
+	strangers allowance
+	addrs     lru[netip.AddrPort, provenAddr]
+	subnets   lru[subnet, allowance]
+	clock     clock
 	cfg       gateConfig
 }
 
 // provenAddr is an address that somebody has proven to be at, or that we have
 // sent something to.
 type provenAddr struct {
-	*rate.Limiter
-	sent time.Time // when we last sent something there
+	allowance
+	sent   stamp // when we last sent something there
+	nudged stamp // when we last did on nothing but somebody's word
 }
 
 // gateConfig gives the rates in datagrams a second; bursts are twice that.
@@ -35,57 +34,57 @@ type gateConfig struct {
 	remember                int // addresses, and as many subnets
 }
 
-func newGate(cfg gateConfig) *gate {
-	addrs, err := simplelru.NewLRU[netip.AddrPort, *provenAddr](cfg.remember, nil)
-	if err != nil {
-		panic("dht: gate: " + err.Error()) // only for a size that is not positive; Config is checked
+func newGate(clock clock, cfg gateConfig) *gate {
+	return &gate{
+		addrs: newLRU[netip.AddrPort, provenAddr](cfg.remember), subnets: newLRU[subnet, allowance](cfg.remember),
+		clock: clock, cfg: cfg,
 	}
-	subnets, err := simplelru.NewLRU[netip.Prefix, *rate.Limiter](cfg.remember, nil)
-	if err != nil {
-		panic("dht: gate: " + err.Error())
-	}
-	return &gate{strangers: limiter(cfg.strangers), addrs: addrs, subnets: subnets, cfg: cfg}
 }
 
-func limiter(perSecond float64) *rate.Limiter {
-	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond)))
+// allowance is a token bucket of two seconds' worth. The zero value is full.
+type allowance struct {
+	used float64 // tokens that are missing
+	at   stamp   // as of when
 }
 
-// ticket is the right to have one datagram opened.
-type ticket struct{ addr, subnet *rate.Limiter }
+// left returns how many tokens there are.
+func (a *allowance) left(now stamp, perSecond float64) float64 {
+	a.used = max(0, a.used-perSecond*now.sub(a.at).Seconds())
+	a.at = now
+	return max(1, 2*perSecond) - a.used
+}
 
 // admit says whether a datagram from addr may be opened now. The budgets are
 // charged by spend, once it is known that it came from a member.
-func (g *gate) admit(now time.Time, addr netip.AddrPort) (t ticket, ok bool) {
-	t.addr = g.strangers
-	if p, known := g.addrs.Get(addr); known {
-		t.addr = p.Limiter
+func (g *gate) admit(now time.Time, addr netip.AddrPort) bool {
+	at := g.clock.at(now)
+	if a, perSecond := g.budget(addr); a.left(at, perSecond) < 1 {
+		return false
 	}
-	if t.addr.TokensAt(now) < 1 {
-		return ticket{}, false
-	}
-	if subnet, limited := subnetOf(addr); limited {
-		if l, known := g.subnets.Get(subnet); known {
-			if t.subnet = l; l.TokensAt(now) < 1 {
-				return ticket{}, false
-			}
+	if net, limited := subnetOf(addr); limited {
+		if a := g.subnets.peek(net); a != nil && a.left(at, g.cfg.subnet) < 1 {
+			return false
 		}
 	}
-	return t, true
+	return true
+}
+
+// budget returns what datagrams from addr are charged to.
+func (g *gate) budget(addr netip.AddrPort) (a *allowance, perSecond float64) {
+	if p := g.addrs.get(addr); p != nil {
+		return &p.allowance, g.cfg.addr
+	}
+	return &g.strangers, g.cfg.strangers
 }
 
 // spend charges the budgets for a datagram that opened the outer layer.
-func (g *gate) spend(now time.Time, addr netip.AddrPort, t ticket) {
-	t.addr.AllowN(now, 1)
-	subnet, limited := subnetOf(addr)
-	if !limited {
-		return
+func (g *gate) spend(addr netip.AddrPort) {
+	a, _ := g.budget(addr)
+	a.used++
+	if net, limited := subnetOf(addr); limited {
+		a, _ := g.subnets.put(net)
+		a.used++
 	}
-	if t.subnet == nil {
-		t.subnet = limiter(g.cfg.subnet)
-		g.subnets.Add(subnet, t.subnet)
-	}
-	t.subnet.AllowN(now, 1)
 }
 
 // natMemory is longer than NATs and firewalls let in what comes from where
@@ -94,22 +93,39 @@ const natMemory = 10 * time.Minute
 
 // sentTo takes note that we send something to addr.
 func (g *gate) sentTo(now time.Time, addr netip.AddrPort) {
-	if p, known := g.addrs.Peek(addr); known {
-		p.sent = now
+	if p := g.addrs.peek(addr); p != nil {
+		p.sent = g.clock.at(now)
 	}
 }
 
 // letsIn reports whether what comes from addr may be let in because we have
 // sent something there lately.
 func (g *gate) letsIn(now time.Time, addr netip.AddrPort) bool {
-	p, known := g.addrs.Peek(addr)
-	return known && now.Sub(p.sent) < natMemory
+	p := g.addrs.peek(addr)
+	return p != nil && p.sent != 0 && g.clock.at(now).sub(p.sent) < natMemory
 }
 
 // proven takes note that somebody receives at addr, or that we send there and
 // expect an answer.
 func (g *gate) proven(addr netip.AddrPort) {
-	if !g.addrs.Contains(addr) {
-		g.addrs.Add(addr, &provenAddr{Limiter: limiter(g.cfg.addr)})
+	if g.addrs.peek(addr) == nil {
+		g.addrs.put(addr)
 	}
+}
+
+// nudge reports whether addr may be sent something on nothing but somebody's
+// word, as it was not in the last interval, and takes note that it is.
+func (g *gate) nudge(now time.Time, addr netip.AddrPort, interval time.Duration) bool {
+	if !g.mayNudge(now, addr, interval) {
+		return false
+	}
+	p, _ := g.addrs.put(addr)
+	p.nudged = g.clock.at(now)
+	return true
+}
+
+// mayNudge is nudge without taking note.
+func (g *gate) mayNudge(now time.Time, addr netip.AddrPort, interval time.Duration) bool {
+	p := g.addrs.peek(addr)
+	return p == nil || p.nudged == 0 || g.clock.at(now).sub(p.nudged) >= interval
 }

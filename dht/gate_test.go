@@ -13,8 +13,8 @@ var gateTestConfig = gateConfig{strangers: 10, addr: 20, subnet: 50, remember: 1
 // many were opened.
 func pour(g *gate, now time.Time, addr netip.AddrPort, n int) (opened int) {
 	for range n {
-		if ticket, ok := g.admit(now, addr); ok {
-			g.spend(now, addr, ticket)
+		if g.admit(now, addr) {
+			g.spend(addr)
 			opened++
 		}
 	}
@@ -22,7 +22,7 @@ func pour(g *gate, now time.Time, addr netip.AddrPort, n int) (opened int) {
 }
 
 func TestGate(t *testing.T) {
-	g := newGate(gateTestConfig)
+	g := newGate(newClock(t0), gateTestConfig)
 	addr := func(i int) netip.AddrPort {
 		return netip.MustParseAddrPort(fmt.Sprintf("10.0.%d.%d:1", i/256, i%256))
 	}
@@ -48,16 +48,16 @@ func TestGate(t *testing.T) {
 // Who lacks the seed costs the others nothing: its datagrams are looked at and
 // charged to nobody.
 func TestGateIsNotSpentByOutsiders(t *testing.T) {
-	g := newGate(gateTestConfig)
+	g := newGate(newClock(t0), gateTestConfig)
 	for range 10_000 {
-		if _, ok := g.admit(t0, testAddr(1)); !ok {
+		if !g.admit(t0, testAddr(1)) {
 			t.Fatal("outsiders have used up the budget")
 		}
 	}
 }
 
 func TestGateOfASubnet(t *testing.T) {
-	g := newGate(gateTestConfig)
+	g := newGate(newClock(t0), gateTestConfig)
 	opened := 0
 	for i := range 50 {
 		addr := netip.MustParseAddrPort(fmt.Sprintf("203.0.113.%d:1", i+1))
@@ -75,12 +75,25 @@ func TestGateOfASubnet(t *testing.T) {
 }
 
 func TestGateIsBounded(t *testing.T) {
-	g := newGate(gateTestConfig)
+	g := newGate(newClock(t0), gateTestConfig)
 	for i := range 10_000 {
 		g.proven(testAddr(i + 1))
 		pour(g, t0.Add(time.Duration(i)*time.Second), netip.MustParseAddrPort(fmt.Sprintf("203.%d.%d.1:1", i/256, i%256)), 1)
 	}
-	if g.addrs.Len() > 100 || g.subnets.Len() > 100 {
-		t.Errorf("remembers %d addresses, %d subnets", g.addrs.Len(), g.subnets.Len())
+	if g.addrs.len() > 100 || g.subnets.len() > 100 {
+		t.Errorf("remembers %d addresses, %d subnets", g.addrs.len(), g.subnets.len())
+	}
+}
+
+// Nobody makes us send to one address more often than once in an interval.
+func TestGateNudge(t *testing.T) {
+	g := newGate(newClock(t0), gateTestConfig)
+	for i, want := range []bool{true, false, false, true} {
+		if got := g.nudge(t0.Add(time.Duration(i)*20*time.Minute), testAddr(1), time.Hour); got != want {
+			t.Errorf("after %d minutes: %v", 20*i, got)
+		}
+	}
+	if !g.nudge(t0, testAddr(2), time.Hour) {
+		t.Error("another address has to wait for the first")
 	}
 }

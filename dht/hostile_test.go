@@ -105,8 +105,8 @@ func TestUnsolicitedAnswers(t *testing.T) {
 			t.Errorf("%v is answered with %+v", m.kind, got)
 		}
 	}
-	if v.table.len() != 0 || len(v.table.buckets[0].candidates) != 0 || v.peers.lru.Len() != 0 || v.stats.Dropped[DropUnsolicited] != 5 {
-		t.Errorf("%d entries, %d peers, dropped %v", v.table.len(), v.peers.lru.Len(), v.stats.Dropped)
+	if v.table.len() != 0 || v.table.stats(v.now).Candidates != 0 || v.peers.lru.len() != 0 || v.stats.Dropped[DropUnsolicited] != 5 {
+		t.Errorf("%d entries, %d peers, dropped %v", v.table.len(), v.peers.lru.len(), v.stats.Dropped)
 	}
 }
 
@@ -137,7 +137,7 @@ func TestAnswersOfOthers(t *testing.T) {
 		"the right node, another number":  {asked, wrongTx, asked.addr},
 	} {
 		v.gets(d.by.seal(t, v.key, d.m), d.from)
-		if known := v.peers.closest(testKey(1), 10); len(found) != 0 || !slices.Equal(known, []Contact{asked.contact()}) {
+		if known := v.peers.near(testKey(1), 10); len(found) != 0 || len(known) != 1 || known[0].Contact != asked.contact() {
 			t.Errorf("%s: found %v, knows %v", name, found, known)
 		}
 	}

@@ -52,8 +52,9 @@ type machine struct {
 
 	verifying map[stc.Hash]struct{} // pinged because they asked us; see serve
 
-	header            []byte // of every frame that we send or take
-	plain, sealed, in []byte // scratch
+	header            []byte   // of every frame that we send or take
+	plain, sealed, in []byte   // scratch
+	chosen            []*entry // scratch of nodesFor
 }
 
 func newMachine(cfg Config, now time.Time) (*machine, error) {
@@ -81,21 +82,22 @@ func newMachine(cfg Config, now time.Time) (*machine, error) {
 	}
 	m.rng = rand.New(rand.NewChaCha8(seed))
 
-	secret := make([]byte, 0, 32)
-	for range 4 {
-		secret = binary.BigEndian.AppendUint64(secret, m.rng.Uint64())
+	var secret [32]byte
+	for i := 0; i < len(secret); i += 8 {
+		binary.BigEndian.PutUint64(secret[i:], m.rng.Uint64())
 	}
 	m.cookies = newCookies(secret, now, cfg.CookiePeriod)
-	m.gate = newGate(gateConfig{
+	clock := newClock(now)
+	m.gate = newGate(clock, gateConfig{
 		strangers: cfg.RateStrangers, addr: cfg.RateAddress, subnet: cfg.RateSubnet,
 		remember: max(4096, 2*cfg.RememberedPeers),
 	})
 	m.estimate = new(estimate)
-	m.table = newTable(m.id, m.estimate, tableConfig{
+	m.table = newTable(m.id, m.estimate, clock, tableConfig{
 		k: cfg.K, maxPerSubnet: cfg.TablePerSubnet,
 		questionable: cfg.QuestionableAfter, check: cfg.CheckInterval,
 	})
-	m.peers = newPeers(cfg.RememberedPeers, cfg.CookiePeriod)
+	m.peers = newPeers(cfg.RememberedPeers, clock, cfg.CookiePeriod)
 	perSubnet := max(1, cfg.MaxRecordsPerKey/8)
 	if cfg.TablePerSubnet < 0 {
 		perSubnet = -1
@@ -174,8 +176,7 @@ func (m *machine) receive(now time.Time, datagram []byte, from netip.AddrPort) {
 		m.gate.proven(from)
 	}
 	expected := m.gate.letsIn(now, from)
-	ticket, ok := m.gate.admit(now, from)
-	if !ok {
+	if !m.gate.admit(now, from) {
 		m.drop(DropRate)
 		return
 	}
@@ -184,7 +185,7 @@ func (m *machine) receive(now time.Time, datagram []byte, from netip.AddrPort) {
 		m.drop(DropStranger)
 		return
 	}
-	m.gate.spend(now, from, ticket)
+	m.gate.spend(from)
 	if err != nil {
 		m.drop(DropForged)
 		return
@@ -254,7 +255,7 @@ func (m *machine) addContact(now time.Time, c Contact) error {
 func (m *machine) met(now time.Time, c Contact, answered bool) {
 	m.gate.proven(c.Addr)
 	p := m.peers.touch(c)
-	p.routes, p.heard = true, now
+	p.routes, p.heard = true, m.peers.clock.at(now)
 	placed, first := m.table.heard(now, c, answered)
 	if placed == placedNew || placed == placedCandidate {
 		m.upkeep.soon(now)
@@ -276,7 +277,7 @@ func (m *machine) onAnswer(now time.Time, from Contact, answer *message) {
 		m.retired(from)
 		return
 	}
-	if last := m.table.lastAnswer; !last.IsZero() && now.Sub(last) > m.cfg.QuestionableAfter {
+	if m.table.silence(now) > m.cfg.QuestionableAfter {
 		m.upkeep.refreshSelf = now // perhaps we were cut off: see who else is back
 	}
 	m.met(now, from, true)
@@ -293,7 +294,7 @@ func (m *machine) onFail(now time.Time, to Contact, began time.Time) {
 // believe returns those of the contacts that from told us of which we would
 // call, and remembers them as candidates.
 func (m *machine) believe(from Contact, told []Contact) []Contact {
-	believed := told[:0:0]
+	believed := make([]Contact, 0, len(told))
 	for _, c := range told {
 		if c.ID == m.id || !relayable(c.Addr, from.Addr) {
 			continue
@@ -309,10 +310,13 @@ func (m *machine) believe(from Contact, told []Contact) []Contact {
 // table and of those heard of lately.
 func (m *machine) seeds(target stc.Hash) []Contact {
 	n := 2 * m.cfg.K
-	seeds := m.table.closest(nil, target, n, callable)
-	seeds = append(seeds, m.peers.closest(target, n)...)
+	seeds := make([]Contact, 0, 2*n)
+	seeds = contactsOf(seeds, m.table.closest(target, n, callable))
+	for _, p := range m.peers.near(target, n) {
+		seeds = append(seeds, p.Contact)
+	}
 	if len(seeds) == 0 { // everybody is believed dead: try them all the same
-		seeds = m.table.closest(nil, target, n, anyEntry)
+		seeds = contactsOf(seeds, m.table.closest(target, n, anyEntry))
 	}
 	return seeds
 }
@@ -342,8 +346,8 @@ func (m *machine) promising(now time.Time, target stc.Hash) []stc.Hash {
 			choices = append(choices, choice{c.ID, cost})
 		}
 	}
-	for _, c := range m.table.closest(nil, target, m.cfg.K, callable) {
-		consider(c, m.table.get(c.ID).heard)
+	for _, e := range m.table.closest(target, m.cfg.K, callable) {
+		consider(e.Contact, m.table.clock.time(e.heard))
 	}
 	for _, e := range m.peers.near(target, m.cfg.K) {
 		if m.table.get(e.ID) == nil {

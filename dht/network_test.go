@@ -151,7 +151,7 @@ func TestLossyNetwork(t *testing.T) {
 	}
 	s.RunFor(2 * time.Hour) // nobody is thrown out for bad luck, or comes back
 	for i, n := range nodes {
-		if len(n.table.byID) < 45 {
+		if n.table.len() < 45 {
 			t.Errorf("node %d knows %d others after two hours", i, n.table.len())
 		}
 	}

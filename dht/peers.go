@@ -1,9 +1,8 @@
 package dht
 
 import (
+	"net/netip"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/seigr/sttnode/stc"
 )
@@ -13,52 +12,57 @@ import (
 // lookups, which a table that is full of long-lived nodes lacks. It is bounded
 // and forgets the peer not heard of for longest. Not safe for concurrent use.
 type peers struct {
-	lru    *simplelru.LRU[stc.Hash, *peer]
+	lru    lru[stc.Hash, peer]
+	clock  clock
 	proofs time.Duration // how long a cookie is worth showing
 	rtt    rtt           // of everybody, for peers of which nothing is known
 }
 
-// peer is what is remembered of one.
+// peer is what is remembered of one, under its ID.
 type peer struct {
-	Contact
+	key     stc.PublicKey
+	addr    netip.AddrPort
 	proof   cookie // shows this peer that we receive at our address
-	proofAt time.Time
+	proofAt stamp
 	rtt     rtt
-	heard   time.Time // when it last proved that it is there
-	routes  bool      // takes part in routing: answered, and is no client
+	heard   stamp // when it last proved that it is there
+	routes  bool  // takes part in routing: answered, and is no client
 }
 
-func newPeers(size int, proofs time.Duration) *peers {
-	lru, err := simplelru.NewLRU[stc.Hash, *peer](size, nil)
-	if err != nil {
-		panic("dht: peers: " + err.Error()) // only for a size that is not positive; Config is checked
-	}
-	return &peers{lru: lru, proofs: proofs}
+func newPeers(size int, clock clock, proofs time.Duration) *peers {
+	return &peers{lru: newLRU[stc.Hash, peer](size), clock: clock, proofs: proofs}
 }
 
 // touch returns what is remembered of c, anew if it was nothing or belonged to
-// another address, and makes it the latest.
+// another address, and makes it the latest. It is valid until the next call.
 func (p *peers) touch(c Contact) *peer {
-	e, ok := p.lru.Get(c.ID)
-	if !ok || e.Addr != c.Addr {
-		e = &peer{Contact: c}
-		p.lru.Add(c.ID, e)
+	e, added := p.lru.put(c.ID)
+	if added || e.addr != c.Addr {
+		*e = peer{key: c.Key, addr: c.Addr}
 	}
 	return e
+}
+
+// at returns what is remembered of c at its address, or nil.
+func (p *peers) at(c Contact) *peer {
+	if e := p.lru.peek(c.ID); e != nil && e.addr == c.Addr {
+		return e
+	}
+	return nil
 }
 
 // granted remembers a cookie that c gave us.
 func (p *peers) granted(now time.Time, c Contact, proof cookie) {
 	if proof != (cookie{}) {
 		e := p.touch(c)
-		e.proof, e.proofAt = proof, now
+		e.proof, e.proofAt = proof, p.clock.at(now)
 	}
 }
 
 // proof returns the cookie to show to c; zero if there is none that c would
 // still take.
 func (p *peers) proof(now time.Time, c Contact) cookie {
-	if e, ok := p.lru.Peek(c.ID); ok && e.Addr == c.Addr && now.Sub(e.proofAt) < p.proofs {
+	if e := p.at(c); e != nil && p.clock.at(now).sub(e.proofAt) < p.proofs {
 		return e.proof
 	}
 	return cookie{}
@@ -73,7 +77,7 @@ func (p *peers) measured(c Contact, sample time.Duration) {
 // stall returns how long an answer of c may take before others are asked in its
 // place.
 func (p *peers) stall(c Contact) time.Duration {
-	if e, ok := p.lru.Peek(c.ID); ok && e.Addr == c.Addr && e.rtt.known() {
+	if e := p.at(c); e != nil && e.rtt.known() {
 		return e.rtt.stall()
 	}
 	return p.rtt.stall()
@@ -82,7 +86,7 @@ func (p *peers) stall(c Contact) time.Duration {
 // patience returns how long an answer of c may take before the request is
 // repeated.
 func (p *peers) patience(c Contact) time.Duration {
-	if e, ok := p.lru.Peek(c.ID); ok && e.Addr == c.Addr && e.rtt.known() {
+	if e := p.at(c); e != nil && e.rtt.known() {
 		return e.rtt.patience()
 	}
 	return p.rtt.patience()
@@ -91,48 +95,45 @@ func (p *peers) patience(c Contact) time.Duration {
 // silent takes note that c did not answer: lookups begin elsewhere, until it
 // does.
 func (p *peers) silent(c Contact) {
-	if e, ok := p.lru.Peek(c.ID); ok && e.Addr == c.Addr {
+	if e := p.at(c); e != nil {
 		e.routes = false
 	}
 }
 
-// closest returns the n peers closest to target that take part in routing, the
+// nearPeer is one that was found, and when it was last heard of.
+type nearPeer struct {
+	Contact
+	heard time.Time
+}
+
+// near returns the n peers closest to target that take part in routing, the
 // closest first.
-func (p *peers) closest(target stc.Hash, n int) []Contact {
-	return p.closestOf(target, n, func(e *peer) bool { return e.routes })
-}
-
-// closestOf returns the n peers closest to target that pass keep.
-func (p *peers) closestOf(target stc.Hash, n int, keep func(*peer) bool) []Contact {
-	var best []Contact
-	for _, e := range p.nearestOf(target, n, keep) {
-		best = append(best, e.Contact)
-	}
-	return best
-}
-
-// near returns the n peers closest to target that take part in routing.
-func (p *peers) near(target stc.Hash, n int) []*peer {
+func (p *peers) near(target stc.Hash, n int) []nearPeer {
 	return p.nearestOf(target, n, func(e *peer) bool { return e.routes })
 }
 
-func (p *peers) nearestOf(target stc.Hash, n int, keep func(*peer) bool) []*peer {
+// nearest returns the n peers closest to target, clients included.
+func (p *peers) nearest(target stc.Hash, n int) []nearPeer {
+	return p.nearestOf(target, n, func(*peer) bool { return true })
+}
+
+func (p *peers) nearestOf(target stc.Hash, n int, keep func(*peer) bool) []nearPeer {
 	near := newNearest[*peer](target, n)
-	for _, e := range p.lru.Values() {
-		if near.mayTake(&e.ID) && keep(e) {
-			near.take(&e.ID, e)
+	for id, e := range p.lru.all() {
+		if near.mayTake(idPrefix(id)) && keep(e) {
+			near.take(id, e)
 		}
 	}
-	best := make([]*peer, 0, len(near.list))
+	best := make([]nearPeer, 0, len(near.list))
 	for _, x := range near.list {
-		best = append(best, x.value)
+		best = append(best, nearPeer{Contact{ID: *x.id, Key: x.value.key, Addr: x.value.addr}, p.clock.time(x.value.heard)})
 	}
 	return best
 }
 
 // expected returns how long an answer of c is expected to take.
 func (p *peers) expected(c Contact) time.Duration {
-	if e, ok := p.lru.Peek(c.ID); ok && e.Addr == c.Addr && e.rtt.known() {
+	if e := p.at(c); e != nil && e.rtt.known() {
 		return e.rtt.smoothed
 	}
 	return p.rtt.smoothed

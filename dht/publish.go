@@ -150,7 +150,7 @@ func (run *publishRun) store(now time.Time) {
 // we are without a challenge.
 func (m *machine) wellKnown(now time.Time, c Contact) bool {
 	e := m.table.get(c.ID)
-	return e != nil && e.Addr == c.Addr && m.table.liveness(e, now) != livenessBad && !e.answered.IsZero() && e.failures == 0 &&
+	return e != nil && e.Addr == c.Addr && m.table.liveness(e, now) != livenessBad && e.answered != 0 && e.failures == 0 &&
 		m.peers.proof(now, c) != cookie{}
 }
 

@@ -160,7 +160,7 @@ func (r *reach) advance(now time.Time) {
 		f := &r.families[i]
 		if f.verdict.IsZero() && f.failed > 0 && !f.reachable && !now.Before(f.next) {
 			f.next = now.Add(reachRetry) // should nobody be there to be asked
-			for _, c := range r.m.table.closest(nil, randomID(r.m.rng, r.m.id, 0), askedToDialBack, callable) {
+			for _, c := range contactsOf(nil, r.m.table.closest(randomID(r.m.rng, r.m.id, 0), askedToDialBack, callable)) {
 				if r.family(c.Addr) == f {
 					f.next = now
 					r.answered(now, c)
@@ -237,7 +237,7 @@ func (r *reach) dialBack(now time.Time, c Contact) []Contact {
 	var others []Contact
 	for i := range r.m.table.buckets {
 		for _, e := range r.m.table.buckets[i].entries {
-			if shareable(e) && e.failures == 0 && e.ID != c.ID && e.Addr != c.Addr &&
+			if shareable(e.entry) && e.failures == 0 && e.ID != c.ID && e.Addr != c.Addr &&
 				e.Addr.Addr().Is4() == c.Addr.Addr().Is4() && !linked(e.Addr) && relayable(c.Addr, e.Addr) {
 				others = append(others, e.Contact)
 			}
@@ -260,9 +260,8 @@ func (r *reach) dial(now time.Time, c, from Contact) {
 	if c.ID == r.m.id || !relayable(c.Addr, from.Addr) || !r.dials.allow(now) {
 		return
 	}
-	if at, asked := r.m.upkeep.filled.Peek(c.Addr); asked && now.Sub(at) < dialAgain {
+	if !r.m.gate.nudge(now, c.Addr, dialAgain) {
 		return
 	}
-	r.m.upkeep.filled.Add(c.Addr, now)
 	r.m.upkeep.ping(now, c, callOptions{bare: true})
 }

@@ -89,10 +89,10 @@ func (r *records) add(now time.Time, key stc.Hash, provider Contact, ttl time.Du
 // expire first goes. Of one subnet there are never more than a few, so who
 // wants to push others out needs many networks.
 func (r *records) makeRoomIn(k *keyRecords, provider Contact) bool {
-	if subnet, limited := subnetOf(provider.Addr); limited && r.caps.perSubnet > 0 {
+	if net, limited := subnetOf(provider.Addr); limited && r.caps.perSubnet > 0 {
 		same := 0
 		for i := range k.list {
-			if s, ok := subnetOf(k.list[i].provider.Addr); ok && s == subnet {
+			if s, ok := subnetOf(k.list[i].provider.Addr); ok && s == net {
 				same++
 			}
 		}

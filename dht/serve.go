@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"net/netip"
 	"time"
 )
 
@@ -104,10 +105,12 @@ func (m *machine) verify(now time.Time, c Contact) {
 // nodesFor returns the nodes to tell from about that fit into space bytes: the
 // closest to what it asked for, but not itself, and only what it can reach.
 func (m *machine) nodesFor(req *message, from Contact, space int) []Contact {
-	closest := m.table.closest(nil, req.target, 2*m.cfg.K, func(e *entry) bool {
+	closest := m.table.closest(req.target, 2*m.cfg.K, func(e *entry) bool {
 		return shareable(e) && e.ID != from.ID && relayable(e.Addr, from.Addr)
 	})
-	return fitting(diverseContacts(closest, m.cfg.K, m.answerPerSubnet()), space, nodeSize)
+	chosen := diverse(m.chosen[:0], closest, m.cfg.K, m.answerPerSubnet(), func(e *entry) netip.AddrPort { return e.Addr })
+	m.chosen = chosen
+	return fitting(contactsOf(nil, chosen), space, nodeSize)
 }
 
 // answerPerSubnet is how many nodes of one /24 or /48 an answer or the result

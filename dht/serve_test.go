@@ -52,7 +52,7 @@ func TestClientFlag(t *testing.T) {
 	a := newAttacker(t, 1, "10.0.0.9:4700")
 	proof := v.proof(a)
 	v.asked(a, message{kind: kindFindNode, proof: proof, client: true})
-	if v.table.len() != 0 || len(v.peers.closest(testKey(1), 10)) != 0 {
+	if v.table.len() != 0 || len(v.peers.near(testKey(1), 10)) != 0 {
 		t.Error("a client that asked is in the table or begins lookups")
 	}
 	v.asked(a, message{kind: kindFindNode, proof: proof})
@@ -73,7 +73,7 @@ func TestClientFlag(t *testing.T) {
 	i := slices.IndexFunc(v.sent, func(d sentDatagram) bool { return d.to == b.addr })
 	ping := b.opens(t, v.sent[i])
 	v.gets(b.seal(t, v.key, message{kind: kindPing | kindAnswer, tx: ping.tx, client: true}), b.addr)
-	if v.table.len() != 0 || len(v.peers.closest(testKey(1), 10)) != 0 {
+	if v.table.len() != 0 || len(v.peers.near(testKey(1), 10)) != 0 {
 		t.Error("a client that answered is in the table or begins lookups")
 	}
 }

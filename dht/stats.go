@@ -137,7 +137,7 @@ func (t *table) stats(now time.Time) TableStats {
 			continue
 		}
 		for _, e := range b.entries {
-			switch t.liveness(e, now) {
+			switch t.liveness(e.entry, now) {
 			case livenessGood:
 				s.Good++
 			case livenessQuestionable:

@@ -29,17 +29,20 @@ import (
 type table struct {
 	self    stc.Hash
 	seen    *estimate // learns how long nodes stay
+	clock   clock
 	cfg     tableConfig
-	buckets [idBits]bucket
-	byID    map[stc.Hash]*entry // entries of the buckets, not candidates
-	byAddr  map[netip.AddrPort]*entry
-	subnets map[netip.Prefix]int
-	near    int        // buckets from here on hold no more than k entries together
-	checks  checkQueue // all entries, by when upkeep should ask them
+	buckets []bucket                  // as many as were ever needed, idBits at most
+	byAddr  map[netip.AddrPort]*entry // entries of the buckets, not candidates
+	subnets map[subnet]int            // entries of each
+	near    int                       // buckets from here on hold no more than k entries together
+	checks  checkQueue                // all entries, by when upkeep should ask them
 
 	// lastAnswer is when anybody last answered us. If nobody has since a node
 	// began to fail, it may be us who are cut off, and the node stays.
-	lastAnswer time.Time
+	lastAnswer stamp
+
+	scan  nearest[*entry] // scratch of closest
+	found []*entry        // what closest returned last
 }
 
 // tableConfig is the part of Config that the table needs.
@@ -58,10 +61,16 @@ const bucketSubnetShare = 10
 const evictAfter = 2
 
 type bucket struct {
-	entries    []*entry
+	entries    []slot
 	candidates []candidate // the replacement cache, the best one last
-	subnets    map[netip.Prefix]int
-	touched    time.Time // when a lookup last aimed into this bucket
+	touched    stamp       // when a lookup last aimed into this bucket
+}
+
+// slot is an entry's place. The first bytes of its ID lie here as well, for
+// those who look for one of many.
+type slot struct {
+	prefix uint64
+	*entry
 }
 
 // candidate is a node that would have a place if there were one. A proven one
@@ -69,21 +78,21 @@ type bucket struct {
 type candidate struct {
 	Contact
 	proven bool
-	tried  time.Time // when we last asked it, to learn whether it is there
+	tried  stamp // when we last asked it, to learn whether it is there
 }
 
 // entry is a node in a bucket.
 type entry struct {
 	Contact
-	added    time.Time
-	heard    time.Time // when it last proved that it is there
-	answered time.Time // when it last answered a call of ours; zero: never yet
-	failures int       // calls in a row that it did not answer
-	failing  time.Time // when the first of them began
-	failedAt time.Time // when the last of them was given up
-	checked  time.Time // when upkeep last asked it
-	due      time.Time // no later than when upkeep should ask it next
-	index    int       // in the table's checks
+	added    stamp
+	heard    stamp // when it last proved that it is there
+	answered stamp // when it last answered a call of ours; zero: never yet
+	failing  stamp // when the first of failures began
+	failedAt stamp // when the last of them was given up
+	checked  stamp // when upkeep last asked it
+	due      stamp // no later than when upkeep should ask it next
+	failures int32 // calls in a row that it did not answer
+	index    int32 // in the table's checks
 }
 
 // liveness is what we believe of an entry. good → questionable by silence or
@@ -104,20 +113,20 @@ func (t *table) liveness(e *entry, now time.Time) liveness {
 	switch {
 	case e.failures >= evictAfter:
 		return livenessBad
-	case e.failures > 0 || e.answered.IsZero() || now.Sub(e.heard) > t.cfg.questionable:
+	case e.failures > 0 || e.answered == 0 || t.clock.at(now).sub(e.heard) > t.cfg.questionable:
 		return livenessQuestionable
 	}
 	return livenessGood
 }
 
-func newTable(self stc.Hash, seen *estimate, cfg tableConfig) *table {
+func newTable(self stc.Hash, seen *estimate, clock clock, cfg tableConfig) *table {
 	return &table{
 		self:    self,
 		seen:    seen,
+		clock:   clock,
 		cfg:     cfg,
-		byID:    make(map[stc.Hash]*entry),
 		byAddr:  make(map[netip.AddrPort]*entry),
-		subnets: make(map[netip.Prefix]int),
+		subnets: make(map[subnet]int),
 	}
 }
 
@@ -135,14 +144,32 @@ func (t *table) bucketOf(id stc.Hash) (b *bucket, index int) {
 	if i == idBits {
 		return nil, i
 	}
+	for len(t.buckets) <= i {
+		t.buckets = append(t.buckets, bucket{})
+	}
 	return &t.buckets[i], i
 }
 
 // len returns how many entries the buckets hold.
-func (t *table) len() int { return len(t.byID) }
+func (t *table) len() int { return len(t.byAddr) }
 
 // get returns the entry of id, or nil.
-func (t *table) get(id stc.Hash) *entry { return t.byID[id] }
+func (t *table) get(id stc.Hash) *entry {
+	if i := commonPrefix(t.self, id); i < len(t.buckets) {
+		return t.buckets[i].get(id)
+	}
+	return nil
+}
+
+func (b *bucket) get(id stc.Hash) *entry {
+	prefix := idPrefix(&id)
+	for i := range b.entries {
+		if s := &b.entries[i]; s.prefix == prefix && s.ID == id {
+			return s.entry
+		}
+	}
+	return nil
+}
 
 // placement is what became of a contact.
 type placement uint8
@@ -159,13 +186,13 @@ const (
 // first reports that it is the first answer of this entry.
 func (t *table) heard(now time.Time, c Contact, answered bool) (p placement, first bool) {
 	if answered {
-		t.lastAnswer = now
+		t.lastAnswer = t.clock.at(now)
 	}
 	b, i := t.bucketOf(c.ID)
 	if b == nil {
 		return placedNowhere, false
 	}
-	if e := t.byID[c.ID]; e != nil {
+	if e := b.get(c.ID); e != nil {
 		if linked(c.Addr) && !linked(e.Addr) && e.failures == 0 {
 			return placedKnown, false // datagrams do, which need no connection
 		}
@@ -177,27 +204,36 @@ func (t *table) heard(now time.Time, c Contact, answered bool) (p placement, fir
 	defer t.vacate(c.Addr)()
 	if !t.hasRoom(i, c.Addr) {
 		// Bad entries stay as long as nobody wants their place.
-		if j := slices.IndexFunc(b.entries, func(e *entry) bool { return e.failures >= evictAfter }); j >= 0 {
-			t.take(b.entries[j])
+		if j := slices.IndexFunc(b.entries, func(s slot) bool { return s.failures >= evictAfter }); j >= 0 {
+			t.take(b.entries[j].entry)
 		}
 	}
 	if !t.hasRoom(i, c.Addr) {
 		t.addCandidate(i, candidate{Contact: c, proven: true})
 		return placedCandidate, false
 	}
-	e := &entry{Contact: c, added: now}
+	e := &entry{Contact: c, added: t.clock.at(now)}
 	t.insert(i, e)
 	return placedNew, t.refresh(e, now, answered)
 }
 
-func (t *table) refresh(e *entry, now time.Time, answered bool) (first bool) {
-	if !e.heard.IsZero() {
-		t.seen.alive(now.Sub(e.heard))
+// silence returns for how long nobody has answered us; 0 before anybody did.
+func (t *table) silence(now time.Time) time.Duration {
+	if t.lastAnswer == 0 {
+		return 0
 	}
-	e.heard = now
+	return t.clock.at(now).sub(t.lastAnswer)
+}
+
+func (t *table) refresh(e *entry, now time.Time, answered bool) (first bool) {
+	at := t.clock.at(now)
+	if e.heard != 0 {
+		t.seen.alive(at.sub(e.heard))
+	}
+	e.heard = at
 	if answered {
-		first = e.answered.IsZero()
-		e.answered, e.failures, e.failedAt = now, 0, time.Time{}
+		first = e.answered == 0
+		e.answered, e.failures, e.failedAt = at, 0, 0
 	}
 	return first
 }
@@ -226,24 +262,24 @@ func (t *table) move(e *entry, addr netip.AddrPort) bool {
 		return false
 	}
 	e.Addr = addr
-	e.answered, e.failures, e.failedAt = time.Time{}, 0, time.Time{} // known there, not here
+	e.answered, e.failures, e.failedAt = 0, 0, 0 // known there, not here
 	t.insert(i, e)
 	return true
 }
 
 // restore puts an entry of a former run back, if there is room.
-func (t *table) restore(e entry) bool {
+func (t *table) restore(e savedEntry) bool {
 	b, i := t.bucketOf(e.ID)
-	if b == nil || t.byID[e.ID] != nil || t.byAddr[e.Addr] != nil || !t.hasRoom(i, e.Addr) {
+	if b == nil || b.get(e.ID) != nil || t.byAddr[e.Addr] != nil || !t.hasRoom(i, e.Addr) {
 		return false
 	}
-	t.insert(i, &e)
+	t.insert(i, &entry{Contact: e.Contact, added: t.clock.at(e.added), heard: t.clock.at(e.heard)})
 	return true
 }
 
 // learned takes note that somebody told us about c.
 func (t *table) learned(c Contact) {
-	if b, i := t.bucketOf(c.ID); b != nil && t.byID[c.ID] == nil {
+	if b, i := t.bucketOf(c.ID); b != nil && b.get(c.ID) == nil {
 		t.addCandidate(i, candidate{Contact: c})
 	}
 }
@@ -253,25 +289,26 @@ func (t *table) learned(c Contact) {
 // as one: a burst lost at once is one failure. It reports whether the node
 // lost its place.
 func (t *table) failed(now time.Time, c Contact, since time.Time) (evicted bool) {
-	e := t.byID[c.ID]
+	e := t.get(c.ID)
 	if e == nil || e.Addr != c.Addr {
 		t.dropCandidate(c)
 		return false
 	}
-	if e.failures > 0 && since.Before(e.failedAt) || since.Before(e.answered) {
+	began := t.clock.at(since)
+	if e.failures > 0 && began < e.failedAt || e.answered != 0 && began < e.answered {
 		return false
 	}
 	if e.failures++; e.failures == 1 {
-		e.failing = since
+		e.failing = began
 	}
-	e.failedAt = now
+	e.failedAt = t.clock.at(now)
 	e.due = t.nextCheck(e)
-	heap.Fix(&t.checks, e.index)
-	if e.failures < evictAfter || !t.lastAnswer.After(e.failing) {
+	heap.Fix(&t.checks, int(e.index))
+	if e.failures < evictAfter || t.lastAnswer == 0 || t.lastAnswer <= e.failing {
 		return false
 	}
-	if !e.heard.IsZero() {
-		t.seen.died(e.failing.Sub(e.heard))
+	if e.heard != 0 {
+		t.seen.died(e.failing.sub(e.heard))
 	}
 	t.evict(c.ID)
 	return true
@@ -283,7 +320,7 @@ func (t *table) evict(id stc.Hash) {
 	if b == nil {
 		return
 	}
-	if e := t.byID[id]; e != nil {
+	if e := b.get(id); e != nil {
 		t.take(e)
 		t.promote(i)
 	}
@@ -310,50 +347,54 @@ func (t *table) hasRoom(i int, addr netip.AddrPort) bool {
 	if len(b.entries) >= t.width(i) {
 		return false
 	}
-	subnet, limited := subnetOf(addr)
-	return !limited || t.cfg.maxPerSubnet < 0 || b.subnets[subnet] < max(1, t.width(i)/bucketSubnetShare) && t.subnets[subnet] < t.cfg.maxPerSubnet
+	net, limited := subnetOf(addr)
+	if !limited || t.cfg.maxPerSubnet < 0 {
+		return true
+	}
+	inTable, share := t.subnets[net], max(1, t.width(i)/bucketSubnetShare)
+	return inTable < t.cfg.maxPerSubnet && (inTable < share || b.ofSubnet(net) < share)
+}
+
+// ofSubnet counts the entries of a subnet.
+func (b *bucket) ofSubnet(net subnet) (n int) {
+	for _, e := range b.entries {
+		if s, limited := subnetOf(e.Addr); limited && s == net {
+			n++
+		}
+	}
+	return n
 }
 
 // wants reports whether c would become an entry if it proved itself.
 func (t *table) wants(c Contact) bool {
 	b, i := t.bucketOf(c.ID)
-	return b != nil && t.byID[c.ID] == nil && t.hasRoom(i, c.Addr)
+	return b != nil && b.get(c.ID) == nil && t.hasRoom(i, c.Addr)
 }
 
 func (t *table) insert(i int, e *entry) {
 	b := &t.buckets[i]
-	b.entries = append(b.entries, e)
+	b.entries = append(b.entries, slot{idPrefix(&e.ID), e})
 	b.candidates = slices.DeleteFunc(b.candidates, func(c candidate) bool { return c.ID == e.ID })
-	t.byID[e.ID], t.byAddr[e.Addr] = e, e
+	t.byAddr[e.Addr] = e
 	t.near = t.depth()
 	e.due = t.nextCheck(e)
 	heap.Push(&t.checks, e)
-	if subnet, limited := subnetOf(e.Addr); limited {
-		if b.subnets == nil {
-			b.subnets = make(map[netip.Prefix]int)
-		}
-		b.subnets[subnet]++
-		t.subnets[subnet]++
+	if net, limited := subnetOf(e.Addr); limited {
+		t.subnets[net]++
 	}
 }
 
 // take removes an entry and nothing else.
 func (t *table) take(e *entry) {
 	b, _ := t.bucketOf(e.ID)
-	b.entries = slices.DeleteFunc(b.entries, func(x *entry) bool { return x == e })
-	delete(t.byID, e.ID)
+	b.entries = slices.DeleteFunc(b.entries, func(x slot) bool { return x.entry == e })
 	delete(t.byAddr, e.Addr)
-	heap.Remove(&t.checks, e.index)
+	heap.Remove(&t.checks, int(e.index))
 	t.near = t.depth()
-	if subnet, limited := subnetOf(e.Addr); limited {
-		decrement(b.subnets, subnet)
-		decrement(t.subnets, subnet)
-	}
-}
-
-func decrement(counts map[netip.Prefix]int, key netip.Prefix) {
-	if counts[key]--; counts[key] <= 0 {
-		delete(counts, key)
+	if net, limited := subnetOf(e.Addr); limited {
+		if t.subnets[net]--; t.subnets[net] <= 0 {
+			delete(t.subnets, net)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/seigr/sttnode/stc"
@@ -18,43 +19,52 @@ const (
 	maxRecheckAfter = 10 * time.Minute
 )
 
-// closest appends to dst the n entries closest to target that pass keep, or
-// all if there are no more, the closest first.
+// closest returns the n entries closest to target that pass keep, or all if
+// there are no more, the closest first. The result is valid until the next call.
 //
 // Seen from us, whoever shares target's bucket is closer to target than the
 // nodes of all deeper buckets, and those are closer than the ones of each
 // shallower bucket in turn; so only the buckets that are needed are looked at.
-func (t *table) closest(dst []Contact, target stc.Hash, n int, keep func(*entry) bool) []Contact {
-	want := len(dst) + n
+func (t *table) closest(target stc.Hash, n int, keep func(*entry) bool) []*entry {
+	t.found = t.found[:0]
 	collect := func(from, to int) {
-		near := newNearest[*entry](target, want-len(dst))
+		t.scan.reset(target, n-len(t.found))
 		for i := from; i < to; i++ {
-			for _, e := range t.buckets[i].entries {
-				if near.mayTake(&e.ID) && keep(e) {
-					near.take(&e.ID, e)
+			for _, s := range t.buckets[i].entries {
+				if t.scan.mayTake(s.prefix) && keep(s.entry) {
+					t.scan.take(&s.ID, s.entry)
 				}
 			}
 		}
-		for _, x := range near.list {
-			dst = append(dst, x.value.Contact)
+		for _, x := range t.scan.list {
+			t.found = append(t.found, x.value)
 		}
 	}
 	home := commonPrefix(t.self, target)
-	if home < idBits {
+	if home < len(t.buckets) {
 		collect(home, home+1)
 	}
-	if len(dst) < want && home+1 < idBits {
-		collect(home+1, idBits)
+	if len(t.found) < n && home+1 < len(t.buckets) {
+		collect(home+1, len(t.buckets))
 	}
-	for i := min(home, idBits) - 1; i >= 0 && len(dst) < want; i-- {
+	for i := min(home, len(t.buckets)) - 1; i >= 0 && len(t.found) < n; i-- {
 		collect(i, i+1)
+	}
+	return t.found
+}
+
+// contactsOf appends the contacts of entries to dst.
+func contactsOf(dst []Contact, entries []*entry) []Contact {
+	dst = slices.Grow(dst, len(entries))
+	for _, e := range entries {
+		dst = append(dst, e.Contact)
 	}
 	return dst
 }
 
 // shareable reports whether others may be told about e: it has answered us at
 // its address, and is not bad.
-func shareable(e *entry) bool { return !e.answered.IsZero() && e.failures < evictAfter }
+func shareable(e *entry) bool { return e.answered != 0 && e.failures < evictAfter }
 
 // anyEntry passes every entry.
 func anyEntry(*entry) bool { return true }
@@ -63,25 +73,21 @@ func anyEntry(*entry) bool { return true }
 func callable(e *entry) bool { return e.failures < evictAfter }
 
 // nextCheck returns when upkeep should ask e whether it is there.
-func (t *table) nextCheck(e *entry) time.Time {
-	var at time.Time
+func (t *table) nextCheck(e *entry) stamp {
+	var at stamp
 	switch {
 	case e.failures > 0:
-		at = e.failedAt.Add(min(recheckAfter<<min(e.failures-1, 16), maxRecheckAfter))
-	case e.answered.IsZero():
+		at = e.failedAt.add(min(recheckAfter<<min(e.failures-1, 16), maxRecheckAfter))
+	case e.answered == 0:
 		at = e.added
 	default:
 		// Spread over a quarter of the interval, so that those who were met
 		// together are not asked together for ever.
-		last := e.answered
-		if e.heard.After(last) {
-			last = e.heard
-		}
 		every := t.checkInterval(e)
-		at = last.Add(every - every/4*time.Duration(e.ID[stc.HashSize-1])/0xFF)
+		at = max(e.answered, e.heard).add(every - every/4*time.Duration(e.ID[stc.HashSize-1])/0xFF)
 	}
-	if again := e.checked.Add(recheckAfter); !e.checked.IsZero() && again.After(at) {
-		at = again
+	if e.checked != 0 {
+		at = max(at, e.checked.add(recheckAfter))
 	}
 	return at
 }
@@ -100,15 +106,16 @@ func (t *table) checkInterval(e *entry) time.Duration {
 // due appends to dst up to limit entries that are to be asked now, notes that
 // they are, and returns when the next one is to be.
 func (t *table) due(dst []Contact, now time.Time, limit int) (due []Contact, next time.Time) {
+	at := t.clock.at(now)
 	for len(t.checks) > 0 {
 		e := t.checks[0]
-		if e.due.After(now) || limit == 0 {
-			return dst, e.due
+		if e.due > at || limit == 0 {
+			return dst, t.clock.time(e.due)
 		}
 		// An entry that was heard of meanwhile has time.
-		if e.due = t.nextCheck(e); !e.due.After(now) {
+		if e.due = t.nextCheck(e); e.due <= at {
 			limit--
-			e.checked = now
+			e.checked = at
 			dst = append(dst, e.Contact)
 			e.due = t.nextCheck(e)
 		}
@@ -122,18 +129,18 @@ type checkQueue []*entry
 
 func (q checkQueue) Len() int { return len(q) }
 func (q checkQueue) Less(i, j int) bool {
-	if !q[i].due.Equal(q[j].due) {
-		return q[i].due.Before(q[j].due)
+	if q[i].due != q[j].due {
+		return q[i].due < q[j].due
 	}
 	return q[i].ID.Compare(q[j].ID) < 0
 }
 func (q checkQueue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
+	q[i].index, q[j].index = int32(i), int32(j)
 }
 func (q *checkQueue) Push(x any) {
 	e := x.(*entry)
-	e.index = len(*q)
+	e.index = int32(len(*q))
 	*q = append(*q, e)
 }
 func (q *checkQueue) Pop() any {
@@ -148,14 +155,18 @@ func (q *checkQueue) Pop() any {
 // bucket has room for it and whose address wanted agrees to, and notes that it
 // is asked. The best bucket to fill is the deepest.
 func (t *table) fill(now time.Time, wanted func(netip.AddrPort) bool) (Contact, bool) {
-	for i := idBits - 1; i >= 0; i-- {
+	at := t.clock.at(now)
+	for i := len(t.buckets) - 1; i >= 0; i-- {
 		b := &t.buckets[i]
+		if len(b.entries) >= t.width(i) {
+			continue
+		}
 		for j := len(b.candidates) - 1; j >= 0; j-- {
 			c := &b.candidates[j]
-			if !c.tried.IsZero() && now.Sub(c.tried) < t.cfg.check || !t.hasRoom(i, c.Addr) || !wanted(c.Addr) {
+			if c.tried != 0 && at.sub(c.tried) < t.cfg.check || !t.hasRoom(i, c.Addr) || !wanted(c.Addr) {
 				continue
 			}
-			c.tried = now
+			c.tried = at
 			return c.Contact, true
 		}
 	}
@@ -165,7 +176,7 @@ func (t *table) fill(now time.Time, wanted func(netip.AddrPort) bool) (Contact, 
 // touch notes that a lookup for target has begun.
 func (t *table) touch(now time.Time, target stc.Hash) {
 	if b, _ := t.bucketOf(target); b != nil {
-		b.touched = now
+		b.touched = t.clock.at(now)
 	}
 }
 
@@ -174,7 +185,7 @@ func (t *table) touch(now time.Time, target stc.Hash) {
 // which a lookup of our own ID finds.
 func (t *table) depth() int {
 	n := 0
-	for i := idBits - 1; i >= 0; i-- {
+	for i := len(t.buckets) - 1; i >= 0; i-- {
 		if n += len(t.buckets[i].entries); n > t.cfg.k {
 			return i + 1
 		}
@@ -188,10 +199,8 @@ func (t *table) stale(rng *rand.Rand, now time.Time, interval time.Duration) (ta
 	next = now.Add(interval)
 	for i := range t.depth() {
 		b := &t.buckets[i]
-		if at := b.touched.Add(interval); at.After(now) {
-			if at.Before(next) {
-				next = at
-			}
+		if at := t.clock.time(b.touched).Add(interval); b.touched != 0 && at.After(now) {
+			next = earlier(at, next)
 			continue
 		}
 		return randomID(rng, t.self, i), true, now
@@ -204,7 +213,7 @@ func (t *table) contacts(keep func(*entry) bool) []Contact {
 	all := make([]Contact, 0, t.len())
 	for i := range t.buckets {
 		for _, e := range t.buckets[i].entries {
-			if keep(e) {
+			if keep(e.entry) {
 				all = append(all, e.Contact)
 			}
 		}

@@ -34,7 +34,7 @@ func private(self stc.Hash, bucket, n int) Contact {
 
 func TestFirstBucketsAreWider(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, new(estimate), tableTestConfig)
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
 	for bucket, want := range []int{320, 160, 80, 40, 20, 20} {
 		for n := range want {
 			if p, first := tab.heard(t0, private(self, bucket, n), true); p != placedNew || !first {
@@ -52,17 +52,17 @@ func TestFirstBucketsAreWider(t *testing.T) {
 
 func TestOwnIDIsNeverIn(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, new(estimate), tableTestConfig)
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
 	me := Contact{ID: self, Addr: testAddr(1)}
 	tab.learned(me)
-	if p, _ := tab.heard(t0, me, true); p != placedNowhere || tab.len() != 0 || tab.wants(me) || tab.restore(entry{Contact: me}) {
+	if p, _ := tab.heard(t0, me, true); p != placedNowhere || tab.len() != 0 || tab.wants(me) || tab.restore(savedEntry{Contact: me}) {
 		t.Error("we are in our own table")
 	}
 }
 
 func TestLiveness(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, new(estimate), tableTestConfig)
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
 	c := private(self, 0, 1)
 	now := t0
 	expect := func(step string, want liveness) {
@@ -91,7 +91,7 @@ func TestLiveness(t *testing.T) {
 // takes its place.
 func TestTwoFailuresEvict(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, new(estimate), tableTestConfig)
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
 	for n := range 20 {
 		tab.heard(t0, private(self, 7, n), true)
 	}
@@ -124,7 +124,7 @@ func TestTwoFailuresEvict(t *testing.T) {
 // entry gives way to who proves itself.
 func TestOutageKeepsTheTable(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, new(estimate), tableTestConfig)
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
 	var all []Contact
 	for n := range 20 {
 		all = append(all, private(self, 7, n))
@@ -138,7 +138,7 @@ func TestOutageKeepsTheTable(t *testing.T) {
 			}
 		}
 	}
-	if got := tab.closest(nil, self, 20, callable); len(got) != 0 {
+	if got := tab.closest(self, 20, callable); len(got) != 0 {
 		t.Errorf("%d bad nodes are called", len(got))
 	}
 	now := t0.Add(6 * time.Hour)
@@ -155,7 +155,7 @@ func TestOutageKeepsTheTable(t *testing.T) {
 func TestSubnetLimits(t *testing.T) {
 	self := stc.Sum([]byte("self"))
 	count := func(cfg tableConfig, format string) (perBucket [5]int, total int) {
-		tab := newTable(self, new(estimate), cfg)
+		tab := newTable(self, new(estimate), newClock(t0), cfg)
 		for bucket := range perBucket {
 			for n := range 60 {
 				tab.heard(t0, inBucket(self, bucket, n, fmt.Sprintf(format, 60*bucket+n)), true)
@@ -189,7 +189,7 @@ func TestSubnetLimits(t *testing.T) {
 // back under another ID at the same address is another.
 func TestMovesAndTakeovers(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, new(estimate), tableTestConfig)
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
 	c := inBucket(self, 3, 1, "10.0.0.1:4700")
 	tab.heard(t0, c, true)
 
@@ -212,7 +212,7 @@ func TestMovesAndTakeovers(t *testing.T) {
 // what has proven itself from the replacement cache.
 func TestHearsayIsCandidateAtMost(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, new(estimate), tableTestConfig)
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
 	for n := range 100 {
 		tab.learned(private(self, 5, n))
 	}
@@ -240,7 +240,7 @@ func anyAddr(netip.AddrPort) bool { return true }
 // fill names each candidate of a bucket with room once an interval.
 func TestFill(t *testing.T) {
 	self := stc.Sum([]byte("self"))
-	tab := newTable(self, new(estimate), tableTestConfig)
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
 	for n := range 3 {
 		tab.learned(private(self, 5, n))
 	}
@@ -266,7 +266,7 @@ func TestFill(t *testing.T) {
 func TestClosestIsTheClosest(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, testSeed(t)))
 	self := randomHash(rng)
-	tab := newTable(self, new(estimate), tableTestConfig)
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
 	for n := range 3000 {
 		tab.heard(t0, private(self, min(n%12, 9+rng.IntN(5)), n), true)
 	}
@@ -274,12 +274,12 @@ func TestClosestIsTheClosest(t *testing.T) {
 		target := randomID(rng, self, rng.IntN(14))
 		all := tab.contacts(anyEntry)
 		sortByDistance(target, all)
-		got := tab.closest(nil, target, 20, shareable)
+		got := contactsOf(nil, tab.closest(target, 20, shareable))
 		if len(got) < 20 || !slices.Equal(got[:20], all[:20]) {
 			t.Fatalf("target in bucket %d: not the closest", commonPrefix(self, target))
 		}
 	}
-	if got := tab.closest(nil, self, 20, shareable); commonPrefix(self, got[0].ID) < commonPrefix(self, got[19].ID) {
+	if got := contactsOf(nil, tab.closest(self, 20, shareable)); commonPrefix(self, got[0].ID) < commonPrefix(self, got[19].ID) {
 		t.Error("closest to ourselves are not the deepest")
 	}
 }
@@ -287,7 +287,7 @@ func TestClosestIsTheClosest(t *testing.T) {
 func TestRefreshAimsAtUntouchedBuckets(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, testSeed(t)))
 	self := randomHash(rng)
-	tab := newTable(self, new(estimate), tableTestConfig)
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
 	for bucket := range 6 {
 		for n := range 10 {
 			tab.heard(t0, private(self, bucket, n), true)
@@ -328,7 +328,7 @@ func TestTableInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := tableTestConfig
 		cfg.k, cfg.maxPerSubnet = 2, 5
-		tab := newTable(self, new(estimate), cfg)
+		tab := newTable(self, new(estimate), newClock(t0), cfg)
 		now := t0
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 3600).Draw(t, "wait")) * time.Second)
@@ -354,30 +354,27 @@ func TestTableInvariants(t *testing.T) {
 }
 
 func checkTable(t interface{ Fatalf(string, ...any) }, tab *table) {
-	ids, addrs, subnets := map[stc.Hash]bool{}, map[netip.AddrPort]bool{}, map[netip.Prefix]int{}
+	ids, addrs, subnets := map[stc.Hash]bool{}, map[netip.AddrPort]bool{}, map[subnet]int{}
 	for i := range tab.buckets {
 		b := &tab.buckets[i]
 		if len(b.entries) > tab.width(i) || len(b.candidates) > tab.cfg.k {
 			t.Fatalf("bucket %d holds %d and %d candidates", i, len(b.entries), len(b.candidates))
 		}
-		here := map[netip.Prefix]int{}
+		here := map[subnet]int{}
 		for _, e := range b.entries {
-			if commonPrefix(tab.self, e.ID) != i || ids[e.ID] || addrs[e.Addr] || tab.byID[e.ID] != e || tab.byAddr[e.Addr] != e {
+			if commonPrefix(tab.self, e.ID) != i || ids[e.ID] || addrs[e.Addr] || tab.get(e.ID) != e.entry || tab.byAddr[e.Addr] != e.entry {
 				t.Fatalf("entry %v at %v is in the wrong place, twice, or not indexed", e.ID, e.Addr)
 			}
 			ids[e.ID], addrs[e.Addr] = true, true
-			if subnet, limited := subnetOf(e.Addr); limited {
-				here[subnet]++
-				subnets[subnet]++
+			if net, limited := subnetOf(e.Addr); limited {
+				here[net]++
+				subnets[net]++
 			}
 		}
-		for subnet, n := range here {
-			if n > max(1, tab.width(i)/bucketSubnetShare) || b.subnets[subnet] != n {
-				t.Fatalf("bucket %d: %d of %v, counted %d", i, n, subnet, b.subnets[subnet])
+		for net, n := range here {
+			if n > max(1, tab.width(i)/bucketSubnetShare) || b.ofSubnet(net) != n {
+				t.Fatalf("bucket %d: %d of %x, counted %d", i, n, net, b.ofSubnet(net))
 			}
-		}
-		if len(here) != len(b.subnets) {
-			t.Fatalf("bucket %d counts %v, has %v", i, b.subnets, here)
 		}
 		for _, c := range b.candidates {
 			if ids[c.ID] {
@@ -385,12 +382,12 @@ func checkTable(t interface{ Fatalf(string, ...any) }, tab *table) {
 			}
 		}
 	}
-	if len(ids) != len(tab.byID) || len(addrs) != len(tab.byAddr) || len(subnets) != len(tab.subnets) {
-		t.Fatalf("%d entries, indexes of %d and %d; subnets %v, counted %v", len(ids), len(tab.byID), len(tab.byAddr), subnets, tab.subnets)
+	if len(ids) != tab.len() || len(ids) != len(tab.checks) || len(addrs) != len(tab.byAddr) || len(subnets) != len(tab.subnets) {
+		t.Fatalf("%d entries, %d by address, %d to check; subnets %v, counted %v", len(ids), len(tab.byAddr), len(tab.checks), subnets, tab.subnets)
 	}
-	for subnet, n := range subnets {
-		if n > tab.cfg.maxPerSubnet || tab.subnets[subnet] != n {
-			t.Fatalf("%d of %v, counted %d", n, subnet, tab.subnets[subnet])
+	for net, n := range subnets {
+		if n > tab.cfg.maxPerSubnet || tab.subnets[net] != n {
+			t.Fatalf("%d of %x, counted %d", n, net, tab.subnets[net])
 		}
 	}
 }

@@ -23,6 +23,12 @@ const (
 	maxSavedAge = 30 * 24 * time.Hour
 )
 
+// savedEntry is what is saved of an entry.
+type savedEntry struct {
+	Contact
+	added, heard time.Time
+}
+
 // marshal returns the saved form of the entries that have answered us, and of
 // how long peers take to answer.
 func (t *table) marshal(all rtt) []byte {
@@ -33,13 +39,13 @@ func (t *table) marshal(all rtt) []byte {
 	count := uint32(0)
 	for i := range t.buckets {
 		for _, e := range t.buckets[i].entries {
-			if !shareable(e) || e.Addr.Addr().Zone() != "" {
+			if !shareable(e.entry) || e.Addr.Addr().Zone() != "" {
 				continue
 			}
 			count++
 			b = appendContact(b, e.Contact)
-			b = binary.BigEndian.AppendUint64(b, uint64(e.added.Unix()))
-			b = binary.BigEndian.AppendUint64(b, uint64(e.heard.Unix()))
+			b = binary.BigEndian.AppendUint64(b, uint64(t.clock.time(e.added).Unix()))
+			b = binary.BigEndian.AppendUint64(b, uint64(t.clock.time(e.heard).Unix()))
 		}
 	}
 	binary.BigEndian.PutUint32(b[len(tableMagic)+8:], count)
@@ -48,7 +54,7 @@ func (t *table) marshal(all rtt) []byte {
 }
 
 // unmarshalTable reads what marshal wrote; everything else is ErrBadTable.
-func unmarshalTable(b []byte) ([]entry, rtt, error) {
+func unmarshalTable(b []byte) ([]savedEntry, rtt, error) {
 	if len(b) < tableOverhead || string(b[:len(tableMagic)]) != tableMagic {
 		return nil, rtt{}, fmt.Errorf("%w: %d bytes without its header", ErrBadTable, len(b))
 	}
@@ -62,10 +68,10 @@ func unmarshalTable(b []byte) ([]entry, rtt, error) {
 	if count > int64(len(r.b)/minEntrySize) {
 		return nil, rtt{}, fmt.Errorf("%w: %d entries in %d bytes", ErrBadTable, count, len(r.b))
 	}
-	entries := make([]entry, 0, count)
+	entries := make([]savedEntry, 0, count)
 	for range count {
 		c, ok := r.node()
-		e := entry{Contact: c, added: r.time(), heard: r.time()}
+		e := savedEntry{Contact: c, added: r.time(), heard: r.time()}
 		if !ok || r.bad || e.added.Unix() < 0 || e.heard.Unix() < 0 {
 			return nil, rtt{}, fmt.Errorf("%w: entry %d", ErrBadTable, len(entries))
 		}

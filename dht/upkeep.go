@@ -4,8 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // upkeep keeps the table true: it asks nodes that were silent for long whether
@@ -20,21 +18,16 @@ type upkeep struct {
 	refreshSelf   time.Time // next lookup of our own ID
 	refresh       time.Time // next look for a bucket to refresh
 	expireRecords time.Time
-	filled        *simplelru.LRU[netip.AddrPort, time.Time] // addresses that were asked for fill, and when
-	filling       bool                                      // there may be candidates for buckets with room
-	refreshing    bool                                      // a lookup for the table's sake is under way
-	settling      func(error)                               // done of a bootstrap that waits; nil for none
-	settle        time.Time                                 // when it goes on
-	lookingUp     int                                       // lookups of our own ID under way
+	filling       bool        // there may be candidates for buckets with room
+	refreshing    bool        // a lookup for the table's sake is under way
+	settling      func(error) // done of a bootstrap that waits; nil for none
+	settle        time.Time   // when it goes on
+	lookingUp     int         // lookups of our own ID under way
 }
 
 func newUpkeep(m *machine, now time.Time) upkeep {
-	filled, err := simplelru.NewLRU[netip.AddrPort, time.Time](m.cfg.RememberedPeers, nil)
-	if err != nil {
-		panic("dht: upkeep: " + err.Error()) // only for a size that is not positive; Config is checked
-	}
 	return upkeep{
-		m: m, filled: filled,
+		m:           m,
 		refreshSelf: now.Add(m.cfg.RefreshInterval / 2), expireRecords: now.Add(expireEvery),
 	}
 }
@@ -123,15 +116,14 @@ func (u *upkeep) fillTable(now time.Time) {
 		return
 	}
 	c, ok := u.m.table.fill(now, func(addr netip.AddrPort) bool {
-		at, asked := u.filled.Peek(addr)
-		return !asked || now.Sub(at) >= u.m.cfg.CheckInterval
+		return u.m.gate.mayNudge(now, addr, u.m.cfg.CheckInterval)
 	})
 	if !ok {
 		u.filling = false
 		return
 	}
 	u.fill = now.Add(u.m.cfg.FillInterval)
-	u.filled.Add(c.Addr, now)
+	u.m.gate.nudge(now, c.Addr, u.m.cfg.CheckInterval)
 	u.ping(now, c, callOptions{bare: true})
 }
 
@@ -172,8 +164,8 @@ func (u *upkeep) announce(now time.Time) {
 	if u.lookingUp > 0 {
 		return // at its end
 	}
-	for _, c := range u.m.peers.closestOf(u.m.id, u.m.cfg.K, func(*peer) bool { return true }) {
-		u.ping(now, c, callOptions{})
+	for _, p := range u.m.peers.nearest(u.m.id, u.m.cfg.K) {
+		u.ping(now, p.Contact, callOptions{})
 	}
 }
 

@@ -24,6 +24,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// memoryLimit is the memory above which garbage is collected whatever it costs.
+const memoryLimit = 14 << 30
+
 type options struct {
 	nodes   int
 	seed    uint64
@@ -52,7 +55,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	debug.SetGCPercent(400) // most of what there is lives as long as its node
+	// Most of what there is lives as long as its node: collecting garbage is
+	// worth it late, but not so late that large networks do not fit.
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(memoryLimit)
 	o.run(os.Stdout)
 }
 

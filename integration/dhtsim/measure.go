@@ -64,7 +64,9 @@ func (w *world) publishOne(m *member, key stc.Hash, done func(sample)) {
 		}
 	}
 	m.Provide(began, key, func(stored int, _ error) {
-		s.ok = stored >= acknowledged
+		if s.ok = stored >= acknowledged; s.took == 0 {
+			s.took = w.Now().Sub(began)
+		}
 		w.After(5*time.Second, func() { // for what is still under way
 			over = true
 			after := m.Stats(w.Now())
@@ -180,14 +182,12 @@ func (w *world) upkeep(d time.Duration) (messages, bytes float64) {
 	return float64(after+w.ended.datagrams-datagrams) / nodeSeconds, float64(sentAfter+w.ended.bytes-sent) / nodeSeconds
 }
 
-// percentile returns the p-th percentile of what f says of the samples that
-// are ok.
+// percentile returns the p-th percentile of what f says of all samples: one
+// that failed counts with what it took until then.
 func percentile(samples []sample, p float64, f func(sample) float64) float64 {
 	var values []float64
 	for _, s := range samples {
-		if s.ok {
-			values = append(values, f(s))
-		}
+		values = append(values, f(s))
 	}
 	if len(values) == 0 {
 		return 0

@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -75,7 +77,7 @@ type proxy struct {
 	forwarded, connected atomic.Int32
 }
 
-func newProxy(t testing.TB) *proxy {
+func newProxy(t testing.TB, start func(*httptest.Server)) *proxy {
 	t.Helper()
 	p := &proxy{}
 	local := func(host string) string {
@@ -86,7 +88,7 @@ func newProxy(t testing.TB) *proxy {
 		return net.JoinHostPort("127.0.0.1", port)
 	}
 	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Host = local(r.In.URL.Host) }}
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodConnect {
 			p.forwarded.Add(1)
 			forward.ServeHTTP(w, r)
@@ -112,6 +114,8 @@ func newProxy(t testing.TB) *proxy {
 		}()
 		_, _ = io.Copy(from, to)
 	}))
+	p.Config.ErrorLog = log.New(io.Discard, "", 0) // a client that does not trust it says so itself
+	start(p.Server)
 	t.Cleanup(func() {
 		p.CloseClientConnections()
 		p.Close()
@@ -126,7 +130,7 @@ func TestWebSocketThroughProxies(t *testing.T) {
 	c := newCluster(t)
 	path := randomFile(t, rnd, filepath.Join(c.dir, "file"), 16<<20)
 	seeders, hashes := c.seeders(t, 2, []string{"--ws-listen", "127.0.0.1:0"}, path)
-	p := newProxy(t)
+	p := newProxy(t, (*httptest.Server).Start)
 
 	port := func(address string) string {
 		u, err := url.Parse(address)
@@ -137,19 +141,16 @@ func TestWebSocketThroughProxies(t *testing.T) {
 	inside, err := url.Parse("http" + strings.TrimPrefix(strings.TrimSuffix(seeders[1].ready.WS, "/stt"), "ws"))
 	must(t, err)
 	web := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(inside))
-	web.Config.ErrorLog = log.New(io.Discard, "", 0) // a client that does not trust it says so itself
-	web.StartTLS()                                   // with a certificate of example.com
+	web.StartTLS() // with a certificate of example.com
 	t.Cleanup(func() {
 		web.CloseClientConnections()
 		web.Close()
 	})
-	secure := "wss://example.com:" + port(web.URL) + "/stt"
-	roots := filepath.Join(c.dir, "roots.pem")
-	must(t, os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw}), 0o600))
+	secure := "wss://elsewhere.example:" + port(web.URL) + "/stt"
 
 	for name, address := range map[string]string{"plain": plain, "secure": seeders[1].ready.NodeID + "@" + secure} {
 		m := c.member(t, name)
-		m.env = []string{"HTTP_PROXY=" + p.URL, "HTTPS_PROXY=" + p.URL, "NO_PROXY=", "SSL_CERT_FILE=" + roots}
+		m.env = []string{"HTTP_PROXY=" + p.URL, "HTTPS_PROXY=" + p.URL, "NO_PROXY="}
 		out := filepath.Join(c.dir, "out-"+name)
 		f := m.webSocketOnly(t, "fetch", hashes[0], "-o", out, "--bootstrap", address)
 		f.expect(t, exitOK)
@@ -160,12 +161,61 @@ func TestWebSocketThroughProxies(t *testing.T) {
 		t.Errorf("the proxy has forwarded %d requests and made %d connections", p.forwarded.Load(), p.connected.Load())
 	}
 
-	// A certificate that nobody vouches for is refused.
-	stranger := c.member(t, "stranger")
-	stranger.env = []string{"HTTPS_PROXY=" + p.URL, "NO_PROXY="}
-	f := stranger.webSocketOnly(t, "fetch", hashes[0], "-o", filepath.Join(c.dir, "none"), "--bootstrap", secure, "--search-timeout", "2s")
-	f.expect(t, exitStalled)
-	if !strings.Contains(f.stderr.String(), "certificate") {
-		t.Errorf("message %q does not speak of the certificate", f.stderr.String())
+	// Passwords may be sent to a proxy: one that is reached over TLS has to be vouched for.
+	over := newProxy(t, (*httptest.Server).StartTLS) // with a certificate of 127.0.0.1
+	for trusted, exit := range map[bool]int{true: exitOK, false: exitStalled} {
+		m := c.member(t, fmt.Sprintf("trusts-%v", trusted))
+		m.env = []string{"HTTP_PROXY=" + over.URL, "HTTPS_PROXY=" + over.URL, "NO_PROXY="}
+		if trusted {
+			roots, _ := tlsFiles(t, over.Server)
+			m.env = append(m.env, "SSL_CERT_FILE="+roots)
+		}
+		f := m.webSocketOnly(t, "fetch", hashes[0], "-o", filepath.Join(c.dir, fmt.Sprint(trusted)), "--bootstrap", secure, "--search-timeout", "2s")
+		f.expect(t, exit)
+		if stderr := f.stderr.String(); !trusted && !strings.Contains(stderr, "certificate") {
+			t.Errorf("message %q does not speak of the certificate", stderr)
+		}
 	}
+}
+
+// tlsFiles writes the certificate of a server that speaks TLS, and its key, to files.
+func tlsFiles(t testing.TB, web *httptest.Server) (cert, key string) {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+		return path
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(web.TLS.Certificates[0].PrivateKey)
+	must(t, err)
+	return write("cert.pem", "CERTIFICATE", web.Certificate().Raw), write("key.pem", "PRIVATE KEY", der)
+}
+
+// Where only TLS gets through, a member fetches from seeders that the network has told it no more than the ports of, though
+// nobody vouches for their certificates.
+func TestWebSocketSecure(t *testing.T) {
+	rnd := random(t)
+	web := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate, of example.com
+	web.Close()
+	cert, key := tlsFiles(t, web)
+	listen := []string{"--ws-listen", "127.0.0.1:0", "--ws-cert", cert, "--ws-key", key}
+	c := newCluster(t)
+	c.bootstrap.p.stop(t)
+	c.bootstrap.serve(t, "bootstrap", append(listen, "--bootstrap", "")...)
+	path := randomFile(t, rnd, filepath.Join(c.dir, "file"), 32<<20)
+	_, hashes := c.seeders(t, 2, listen, path)
+
+	m := c.member(t, "blocked")
+	out := filepath.Join(c.dir, "out")
+	p := m.webSocketOnly(t, "fetch", hashes[0], "-o", out, "--bootstrap", c.bootstrap.ready.WS)
+	p.expect(t, exitOK)
+	e := m.complete(t, p, hashes[0])
+	e.overWebSocket(t, 2)
+	for _, s := range e.Sources {
+		if !strings.HasPrefix(s.Addr, "wss://127.0.0.1:") {
+			t.Errorf("%d bytes came from %s", s.Bytes, s.Addr)
+		}
+	}
+	same(t, path, out)
 }

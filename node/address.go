@@ -108,6 +108,16 @@ func (a *Address) parseURL(s string) error {
 	return nil
 }
 
+// anyTLS reports whether a is the address of a port that the DHT may have named,
+// and a ticket repeats: it is written as one without TLS, whether that is spoken
+// there or not.
+func (a Address) anyTLS() bool {
+	host, plain := strings.CutPrefix(a.URL, schemePlain+"://")
+	host, ours := strings.CutSuffix(host, WebSocketPath)
+	_, err := netip.ParseAddrPort(host)
+	return plain && ours && err == nil
+}
+
 // String returns the form that ParseAddress reads.
 func (a Address) String() string {
 	s := a.URL

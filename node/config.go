@@ -36,10 +36,16 @@ type Config struct {
 	// closes it.
 	Conn transport.Conn
 	// WebSocketListen is the TCP address, host:port, on which the node takes
-	// WebSocket connections as well, without TLS and on the path
-	// WebSocketPath; port 0 takes a free one. Others are told the port with
-	// what the node provides. Empty: none.
+	// WebSocket connections as well, on the path WebSocketPath; port 0 takes
+	// a free one. Others are told the port with what the node provides.
+	// Empty: none.
 	WebSocketListen string
+	// WebSocketCert and WebSocketKey are PEM files, a certificate chain and
+	// its key, with which the node speaks TLS, 1.2 or later and nothing else,
+	// on WebSocketListen. They are read again when they have changed. Other
+	// nodes accept any certificate, so one that is self-signed will do. Empty:
+	// no TLS.
+	WebSocketCert, WebSocketKey string
 	// Bootstrap lists nodes to join the network by. None: the node waits for
 	// others to come, or uses the nodes that it knew when it stopped.
 	Bootstrap []Address
@@ -94,6 +100,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if _, _, err := net.SplitHostPort(c.WebSocketListen); err != nil && c.WebSocketListen != "" {
 		return c, fmt.Errorf("%w: WebSocket listen address %q is not of the form host:port", ErrAddress, c.WebSocketListen)
+	}
+	if err := c.checkCertificate(); err != nil {
+		return c, err
 	}
 	if c.MaxSessions == 0 {
 		c.MaxSessions = 1000

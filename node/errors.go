@@ -20,6 +20,10 @@ var (
 	ErrTicket = errors.New("node: not a ticket")
 	// ErrResolve reports a host name that has no address.
 	ErrResolve = errors.New("node: host name does not resolve")
+	// ErrCertificate reports a TLS certificate for WebSocket that cannot be
+	// served: it or its key is missing, unreadable, or does not belong to the
+	// other.
+	ErrCertificate = errors.New("node: TLS certificate")
 	// ErrNoPeers reports that the node knows no other one and has been told
 	// no bootstrap address.
 	ErrNoPeers = errors.New("node: no other node is known and no bootstrap address is given")

@@ -127,7 +127,13 @@ func (n *Node) start() (err error) {
 		n.conn = udp
 	}
 	if n.cfg.WebSocketListen != "" {
-		if n.ws, err = listenWebSocket(n.cfg.WebSocketListen); err != nil {
+		var cert *certificate
+		if n.cfg.WebSocketCert != "" {
+			if cert, err = loadCertificate(n.cfg.WebSocketCert, n.cfg.WebSocketKey, n.log); err != nil {
+				return err
+			}
+		}
+		if n.ws, err = listenWebSocket(n.cfg.WebSocketListen, cert); err != nil {
 			return &ListenError{Addr: n.cfg.WebSocketListen, WebSocket: true, Err: err}
 		}
 	}

@@ -40,7 +40,7 @@ type pool struct {
 
 type poolConfig struct {
 	self     stc.Hash
-	dial     func(ctx context.Context, r route, peer stc.Hash) (*session.Session, error)
+	dial     func(ctx context.Context, r route, peer stc.Hash) (s *session.Session, by route, err error)
 	serve    func(ctx context.Context, s *pooled, st *session.Stream)
 	onPeer   func(peer stc.Hash, addr string, connected bool)
 	log      *slog.Logger

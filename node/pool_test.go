@@ -37,8 +37,9 @@ func (w *network) echo(name string, change ...func(*poolConfig)) *echo {
 	}
 	cfg := poolConfig{
 		self: id.NodeID(),
-		dial: func(ctx context.Context, r route, peer stc.Hash) (*session.Session, error) {
-			return ep.Dial(ctx, r.udp, peer)
+		dial: func(ctx context.Context, r route, peer stc.Hash) (*session.Session, route, error) {
+			s, err := ep.Dial(ctx, r.udp, peer)
+			return s, r, err
 		},
 		serve: func(_ context.Context, s *pooled, st *session.Stream) {
 			defer st.Close()

@@ -43,7 +43,7 @@ func (p *pool) open(ctx context.Context, id stc.Hash, r route, protocol string) 
 
 // dialAny returns a session with whoever answers at r.
 func (p *pool) dialAny(ctx context.Context, r route) (*session.Session, error) {
-	s, err := p.cfg.dial(ctx, r, stc.Hash{})
+	s, by, err := p.cfg.dial(ctx, r, stc.Hash{})
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (p *pool) dialAny(ctx context.Context, r route) (*session.Session, error) {
 		_ = s.CloseWithError(session.CodeNone, "own address")
 		return nil, fmt.Errorf("dial %v: %w", r, errSelf)
 	}
-	if !p.add(s, r) {
+	if !p.add(s, by) {
 		return nil, session.ErrClosed
 	}
 	return s, nil
@@ -114,7 +114,7 @@ func (p *pool) dialLocked(id stc.Hash, r route) (*dialCall, error) {
 	pe.dial = call
 	p.dialling++
 	p.wg.Go(func() {
-		s, err := p.cfg.dial(p.ctx, r, id)
+		s, by, err := p.cfg.dial(p.ctx, r, id)
 		call.err = err // names the address
 		// The session takes the dial's place at once, so that nobody begins
 		// another one in between.
@@ -126,11 +126,11 @@ func (p *pool) dialLocked(id stc.Hash, r route) (*dialCall, error) {
 		if err != nil {
 			p.dials.failed++
 			p.forgetLocked(id)
-		} else if added, first = p.addLocked(s, r); !added {
+		} else if added, first = p.addLocked(s, by); !added {
 			call.err = session.ErrClosed
 		}
 		p.mu.Unlock()
-		p.announce(s, r, added, first)
+		p.announce(s, by, added, first)
 		close(call.done)
 	})
 	return call, nil

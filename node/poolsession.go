@@ -83,7 +83,7 @@ func (p *pool) connect(ctx context.Context, peer stc.Hash, r route) (*pooled, er
 // atLocked returns a live session with whoever is at r, or nil. p.mu is held.
 func (p *pool) atLocked(r route) *pooled {
 	for _, s := range p.sessions {
-		if alive(s) && (s.dialled == r || r.ws == "" && !s.Ordered() && s.RemoteAddr() == r.udp) {
+		if alive(s) && (s.dialled == r || r.ws != "" && s.dialled.covers(r) || r.ws == "" && !s.Ordered() && s.RemoteAddr() == r.udp) {
 			return s
 		}
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seigr/sttnode/dht"
@@ -28,6 +30,9 @@ const (
 type route struct {
 	udp netip.AddrPort
 	ws  string // a URL; empty if there is none
+	// port is set where ws is made of no more than a port, which the DHT has
+	// named: whether TLS is spoken there turns out when it is dialled.
+	port bool
 }
 
 func udpRoute(addr netip.AddrPort) route { return route{udp: addr} }
@@ -42,7 +47,7 @@ func routeTo(c dht.Contact) (r route) {
 		r.udp = c.Addr
 	}
 	if c.WebSocket != 0 {
-		r.ws = webSocketURL(netip.AddrPortFrom(c.Addr.Addr(), c.WebSocket))
+		r.ws, r.port = webSocketURL(schemePlain, netip.AddrPortFrom(c.Addr.Addr(), c.WebSocket)), true
 	}
 	return r
 }
@@ -51,7 +56,7 @@ func routeTo(c dht.Contact) (r route) {
 // name. Errors wrap ErrResolve.
 func (n *Node) routesOf(ctx context.Context, a Address) ([]route, error) {
 	if a.URL != "" {
-		return []route{{ws: a.URL}}, nil
+		return []route{{ws: a.URL, port: a.anyTLS()}}, nil
 	}
 	addrs, err := a.resolve(ctx, n.endpoint.LocalAddr().Addr())
 	if err != nil {
@@ -62,6 +67,12 @@ func (n *Node) routesOf(ctx context.Context, a Address) ([]route, error) {
 		routes = append(routes, udpRoute(addr))
 	}
 	return routes, nil
+}
+
+// covers reports whether o leads nowhere that r doesn't.
+func (r route) covers(o route) bool {
+	at := func(url string) string { return url[strings.IndexByte(url, ':')+1:] }
+	return r.udp == o.udp && (o.ws == "" || o.ws == r.ws || (r.port || o.port) && at(o.ws) == at(r.ws))
 }
 
 // String shows the address that is preferred.
@@ -84,65 +95,105 @@ func routeOf(s *session.Session, dialled route) string {
 	case dialled.ws != "":
 		return dialled.ws
 	case s.RemoteAddr().IsValid():
-		return "ws://" + s.RemoteAddr().String()
+		return schemePlain + "://" + s.RemoteAddr().String()
 	}
-	return "ws"
+	return schemePlain
 }
 
 // dialer begins sessions, by the best way that leads to a node.
 type dialer struct {
 	endpoint *session.Endpoint
 	udp      *udpHealth
+	// secure: the WebSocket that was opened last speaks TLS. The nodes of a
+	// network, and what a firewall lets through, are mostly of one kind.
+	secure atomic.Bool
 }
+
+// reached is a session, and the route that it was dialled by.
+type reached struct {
+	*session.Session
+	by route
+}
+
+// discard ends a session that lost a race.
+func (r reached) discard() { _ = r.CloseWithError(session.CodeNone, "another way was faster") }
 
 // dial begins a session with the node at r. Where both ways are known, UDP
 // runs first and WebSocket soon joins in, as RFC 8305 does with address
-// families; who completes the handshake first wins.
-func (d *dialer) dial(ctx context.Context, r route, peer stc.Hash) (*session.Session, error) {
+// families; who completes the handshake first wins. by is r, with what has
+// turned out about it.
+func (d *dialer) dial(ctx context.Context, r route, peer stc.Hash) (s *session.Session, by route, err error) {
+	var to reached
 	switch {
 	case r.udp.IsValid() && r.ws != "":
+		to, err = d.dialBoth(ctx, r, peer)
 	case r.udp.IsValid():
-		return d.dialUDP(ctx, r.udp, peer)
+		to, err = d.dialUDP(ctx, r, peer)
 	case r.ws != "":
-		return d.dialWebSocket(ctx, r.ws, peer)
+		to, err = d.dialWebSocket(ctx, r, peer)
 	default:
-		return nil, errNoAddress
+		err = errNoAddress
 	}
+	return to.Session, to.by, err
+}
+
+func (d *dialer) dialBoth(ctx context.Context, r route, peer stc.Hash) (reached, error) {
 	began := time.Now()
 	wait := headStart
 	if d.udp.blocked(began) {
 		wait = 0
 	}
 	s, err := race(ctx, wait,
-		func(ctx context.Context) (*session.Session, error) { return d.dialUDP(ctx, r.udp, peer) },
-		func(ctx context.Context) (*session.Session, error) { return d.dialWebSocket(ctx, r.ws, peer) },
-		func(s *session.Session) { _ = s.CloseWithError(session.CodeNone, "another way was faster") })
+		func(ctx context.Context) (reached, error) { return d.dialUDP(ctx, r, peer) },
+		func(ctx context.Context) (reached, error) { return d.dialWebSocket(ctx, r, peer) },
+		reached.discard)
 	if err == nil && s.Ordered() {
 		d.udp.lost(began, time.Now())
 	}
 	return s, err
 }
 
-func (d *dialer) dialUDP(ctx context.Context, addr netip.AddrPort, peer stc.Hash) (*session.Session, error) {
-	s, err := d.endpoint.Dial(ctx, addr, peer)
+func (d *dialer) dialUDP(ctx context.Context, r route, peer stc.Hash) (reached, error) {
+	s, err := d.endpoint.Dial(ctx, r.udp, peer)
 	if err == nil {
 		d.udp.heard()
 	}
-	return s, err
+	return reached{s, r}, err
 }
 
-func (d *dialer) dialWebSocket(ctx context.Context, url string, peer stc.Hash) (*session.Session, error) {
+// dialWebSocket dials r.ws. Of a port that the DHT has named it tries both
+// kinds, first the one that was right the last time. Whichever is wrong is
+// refused in a round trip or two; a firewall that swallows it costs a head
+// start.
+func (d *dialer) dialWebSocket(ctx context.Context, r route, peer stc.Hash) (reached, error) {
+	if !r.port {
+		return d.dialURL(ctx, r, peer)
+	}
+	first, second := r, r
+	first.port, second.port = false, false
+	second.ws = schemeTLS + strings.TrimPrefix(r.ws, schemePlain)
+	if d.secure.Load() {
+		first, second = second, first
+	}
+	return race(ctx, headStart,
+		func(ctx context.Context) (reached, error) { return d.dialURL(ctx, first, peer) },
+		func(ctx context.Context) (reached, error) { return d.dialURL(ctx, second, peer) },
+		reached.discard)
+}
+
+func (d *dialer) dialURL(ctx context.Context, r route, peer stc.Hash) (reached, error) {
 	opening, cancel := context.WithTimeout(ctx, wsOpenTimeout)
 	defer cancel()
-	carrier, err := transport.DialWebSocket(opening, url)
+	carrier, err := transport.DialWebSocket(opening, r.ws)
 	if err != nil {
-		return nil, fmt.Errorf("dial: %w", err)
+		return reached{}, fmt.Errorf("dial: %w", err)
 	}
+	d.secure.Store(strings.HasPrefix(r.ws, schemeTLS+":"))
 	s, err := d.endpoint.DialOver(ctx, carrier, peer)
 	if err != nil {
-		return nil, fmt.Errorf("over %s: %w", url, err)
+		return reached{}, fmt.Errorf("over %s: %w", r.ws, err)
 	}
-	return s, nil
+	return reached{s, r}, nil
 }
 
 // race calls first, and second when first has failed or the head start is

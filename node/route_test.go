@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,6 +80,28 @@ func TestRace(t *testing.T) {
 				synctest.Wait() // nobody is left behind: the bubble would not end
 			})
 		})
+	}
+}
+
+func TestRouteCovers(t *testing.T) {
+	udp, other := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.2:1")
+	const plain, secure = "ws://192.0.2.1:2/stt", "wss://192.0.2.1:2/stt"
+	for _, test := range []struct {
+		known, told route
+		want        bool
+	}{
+		{route{udp, plain, false}, route{udp, plain, false}, true},
+		{route{udp, plain, false}, route{udp: udp}, true},
+		{route{udp, secure, false}, route{udp, plain, true}, true}, // dialled meanwhile
+		{route{udp, plain, true}, route{udp, secure, false}, true},
+		{route{udp, plain, false}, route{udp, secure, false}, false},
+		{route{udp: udp}, route{udp, plain, true}, false},
+		{route{udp, plain, true}, route{other, plain, true}, false},
+		{route{udp, plain, true}, route{udp, "ws://192.0.2.1:3/stt", true}, false},
+	} {
+		if got := test.known.covers(test.told); got != test.want {
+			t.Errorf("%+v covers %+v: %v", test.known, test.told, got)
+		}
 	}
 }
 

@@ -159,7 +159,7 @@ func (s *sources) add(d *swarm.Download, id stc.Hash, r route, named bool) {
 func (p *source) learn(r route) bool {
 	for i, known := range p.routes {
 		switch {
-		case known == r, known.udp == r.udp && r.ws == "":
+		case known.covers(r):
 			return false
 		case known.udp == r.udp && known.ws == "":
 			p.routes[i] = r

@@ -209,7 +209,7 @@ func (n *Node) Ticket(root stc.Hash) (Ticket, error) {
 	}
 	if n.ws != nil {
 		for _, a := range reachableAt(n.ws.addr()) {
-			t.Peers = append(t.Peers, Address{Peer: n.ID(), URL: webSocketURL(a)})
+			t.Peers = append(t.Peers, Address{Peer: n.ID(), URL: webSocketURL(n.ws.scheme(), a)})
 		}
 	}
 	_, err := t.MarshalText()

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,7 @@ const (
 // nothing.
 type wsListener struct {
 	listener net.Listener
+	cert     *certificate // nil for a listener without TLS
 	server   *http.Server
 	done     chan struct{}  // closed when Serve has returned
 	serving  sync.WaitGroup // the goroutines of the connections in unopened
@@ -41,13 +43,14 @@ type wsListener struct {
 	unopened map[net.Conn]struct{} // guarded by mu
 }
 
-// listenWebSocket listens on addr, a host:port. Nothing is taken before serve.
-func listenWebSocket(addr string) (*wsListener, error) {
+// listenWebSocket listens on addr, a host:port, for TLS with cert unless that
+// is nil. Nothing is taken before serve.
+func listenWebSocket(addr string, cert *certificate) (*wsListener, error) {
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	return &wsListener{listener: l, done: make(chan struct{}), unopened: make(map[net.Conn]struct{})}, nil
+	return &wsListener{listener: l, cert: cert, done: make(chan struct{}), unopened: make(map[net.Conn]struct{})}, nil
 }
 
 // serve begins to take connections.
@@ -68,9 +71,13 @@ func (w *wsListener) serve(e *session.Endpoint, log *slog.Logger) {
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	w.server.SetKeepAlivesEnabled(false) // there is no second request
+	l := w.listener
+	if w.cert != nil {
+		l = tls.NewListener(l, w.cert.config())
+	}
 	go func() {
 		defer close(w.done)
-		if err := w.server.Serve(w.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := w.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("no more WebSocket connections are taken", "err", err)
 		}
 	}()
@@ -94,6 +101,14 @@ func (w *wsListener) track(c net.Conn, state http.ConnState) {
 			w.serving.Done()
 		}
 	}
+}
+
+// scheme is that of the listener's addresses.
+func (w *wsListener) scheme() string {
+	if w.cert != nil {
+		return schemeTLS
+	}
+	return schemePlain
 }
 
 // addr is where the listener listens; the zero value for a nil one.
@@ -129,10 +144,16 @@ func (n *Node) WebSocketURL() string {
 	if n.ws == nil || n.active() != nil {
 		return ""
 	}
-	return webSocketURL(n.ws.addr())
+	return webSocketURL(n.ws.scheme(), n.ws.addr())
 }
 
+// Schemes of WebSocket addresses.
+const (
+	schemePlain = "ws"
+	schemeTLS   = "wss"
+)
+
 // webSocketURL is the URL of a node that takes WebSocket connections at addr.
-func webSocketURL(addr netip.AddrPort) string {
-	return fmt.Sprintf("ws://%s%s", net.JoinHostPort(addr.Addr().String(), strconv.Itoa(int(addr.Port()))), WebSocketPath)
+func webSocketURL(scheme string, addr netip.AddrPort) string {
+	return fmt.Sprintf("%s://%s%s", scheme, net.JoinHostPort(addr.Addr().String(), strconv.Itoa(int(addr.Port()))), WebSocketPath)
 }

@@ -17,7 +17,7 @@ network by it, with --bootstrap HOST:PORT, and find each other from then on
 without it. Run it where the others reach it, on a fixed UDP port. Several
 bootstrap nodes name each other with --bootstrap. With --ws-listen it also lets
 those in who can only use WebSocket: they join with --bootstrap
-ws://HOST:PORT/stt.
+ws://HOST:PORT/stt, or wss://HOST:PORT/stt if it has a --ws-cert.
 
 It runs until SIGINT or SIGTERM, and exits with 0.
 

@@ -18,7 +18,7 @@ const (
 	groupOutput flagGroup = 1 << iota // --json --quiet --log-level
 	groupDir                          // --dir --config
 	groupSeed                         // --shared-seed-file
-	groupNet                          // --listen --ws-listen --bootstrap --metrics --ready-file
+	groupNet                          // --listen --ws-… --bootstrap --metrics --ready-file
 
 	groupStore = groupOutput | groupDir
 	groupNode  = groupStore | groupSeed | groupNet
@@ -35,6 +35,7 @@ type options struct {
 	sharedSeedFile string // empty: the one in dir
 	listen         string
 	wsListen       string
+	wsCert, wsKey  string
 	bootstrap      []string
 	metrics        string
 	readyFile      string
@@ -57,6 +58,8 @@ func (o *options) define(fs *pflag.FlagSet, group flagGroup) {
 	if group&groupNet != 0 {
 		fs.StringVar(&o.listen, "listen", defaultListen, "UDP `HOST:PORT` to listen on; port 0 takes a free one")
 		fs.StringVar(&o.wsListen, "ws-listen", "", "take WebSocket connections on TCP `HOST:PORT` as well; port 0 takes a free one")
+		fs.StringVar(&o.wsCert, "ws-cert", "", "speak TLS (wss://) on --ws-listen, with the certificate chain in PEM file `F`, self-signed or not")
+		fs.StringVar(&o.wsKey, "ws-key", "", "PEM file `F` with the key of --ws-cert")
 		fs.StringSliceVar(&o.bootstrap, "bootstrap", nil, "`ADDR` of a node to join the network by, [nodeid@]host:port or [nodeid@]ws[s]://host:port/path; may be repeated")
 		fs.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics on http://`HOST:PORT`/metrics")
 		fs.StringVar(&o.readyFile, "ready-file", "", "write file `F` with the addresses, as JSON, once the node listens")

@@ -26,7 +26,11 @@ func (a *app) nodeConfig() (node.Config, error) {
 				return usagef("--ws-listen: %q is not of the form host:port", w)
 			}
 		}
+		if err := a.options.checkTLS(); err != nil {
+			return err
+		}
 		cfg.Dir, cfg.Listen, cfg.WebSocketListen = a.options.dir, a.options.listen, a.options.wsListen
+		cfg.WebSocketCert, cfg.WebSocketKey = a.options.wsCert, a.options.wsKey
 		cfg.Identity, err = a.loadIdentity()
 		return err
 	})
@@ -49,6 +53,17 @@ func (a *app) networkConfig(self func(*node.Config) error) (node.Config, error) 
 	keyring, err := a.loadKeyring()
 	cfg.Keyring = keyring
 	return cfg, err
+}
+
+// checkTLS refuses half of what TLS for WebSocket needs.
+func (o *options) checkTLS() error {
+	switch {
+	case (o.wsCert == "") != (o.wsKey == ""):
+		return usagef("--ws-cert and --ws-key belong together: name both files, or neither")
+	case o.wsCert != "" && o.wsListen == "":
+		return usagef("--ws-cert is for --ws-listen, which says where to take the connections")
+	}
+	return nil
 }
 
 // startNode starts a node, its metrics and its ready file. The caller stops it.

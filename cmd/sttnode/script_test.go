@@ -1,9 +1,14 @@
 package main
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io/fs"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"mode":   scriptMode,
 			"damage": scriptDamage,
 			"random": scriptRandom,
+			"tls":    scriptTLS,
 		},
 	})
 }
@@ -133,6 +139,22 @@ func scriptQuit(ts *testscript.TestScript, neg bool, args []string) {
 	if got := cmd.ProcessState.ExitCode(); strconv.Itoa(got) != args[2] {
 		ts.Fatalf("%s has exited with %d, want %s\n%s", args[0], got, args[2], ts.ReadFile(args[0]+".err"))
 	}
+}
+
+// tls CERT KEY: makes a self-signed certificate and its key, as PEM files.
+func scriptTLS(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: tls cert key")
+	}
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	ts.Check(err)
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
 }
 
 // scriptTimeout is how long a script waits for another process.

@@ -17,8 +17,9 @@ type fetchStore struct {
 
 	calls sync.Mutex // one call of OnStored at a time; taken before mu
 
-	looked chan struct{} // closed when the fetch has seen the root
-	once   sync.Once     // closes it
+	looking sync.Mutex    // one call at a time shows the fetch the root
+	looked  chan struct{} // closed when the fetch has seen the root
+	once    sync.Once     // closes it
 
 	mu      sync.Mutex    // guards what follows
 	bytes   uint64        // fetched and stored
@@ -89,6 +90,14 @@ func (s *fetchStore) rootFirst(ctx context.Context, hashes []stc.Hash, blobs [][
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+	// Calls that come at the same moment may all have got here.
+	s.looking.Lock()
+	defer s.looking.Unlock()
+	select {
+	case <-s.looked:
+		return s.refusal()
+	default:
 	}
 	if err == nil {
 		err = s.f.rootArrived(ctx, root)

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -242,5 +244,35 @@ func TestOutputGrowsWhileFetching(t *testing.T) {
 			t.Fatalf("%+v, %v, %d chunks written on the way", r, err, written)
 		}
 		wantFile(t, out, data)
+	})
+}
+
+// Batches of chunks that are stored at the same moment all show the root to the
+// fetch; the output is begun once.
+func TestOutputIsBegunOnce(t *testing.T) {
+	inBubble(t, lan, func(t *testing.T, w *network) {
+		ctx := within(t, time.Hour)
+		n := w.start(w.config("n"))
+		imported, err := n.Import(ctx, writeFile(t, filepath.Join(w.dir, "film"), testBytes("film", 1<<20)), ImportOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			f := &fetch{n: n, root: imported.Root, opts: FetchOptions{Output: filepath.Join(w.dir, fmt.Sprint("out", i))}}
+			f.store = newFetchStore(f)
+			if f.output, err = newOutput(n.store, f.root, f.opts); err != nil {
+				t.Fatal(err)
+			}
+			var batches sync.WaitGroup
+			for range 8 {
+				batches.Go(func() {
+					if err := f.store.PutVerified(ctx, nil, nil); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			batches.Wait()
+			f.output.discard()
+		}
 	})
 }

@@ -60,8 +60,8 @@ type Config struct {
 	// path, see [session.CongestionBackground]. It wins over
 	// Session.Congestion.
 	Background bool
-	// Session tunes the sessions. Identity, Keyring, Logger and Datagram are
-	// the node's own. Unless set, Linger is 1 s, MaxStreams 256, and
+	// Session tunes the sessions. Identity, Keyring, Logger, Datagram and
+	// Frames (see HandleFrame) are the node's own. Unless set, Linger is 1 s, MaxStreams 256, and
 	// MaxSessions twice that of the node.
 	Session session.Config
 	// MaxSessions bounds the sessions with other nodes. When it is reached,

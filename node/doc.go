@@ -16,6 +16,8 @@
 //	for p, err := range n.Receive(ctx) { … }        // from all sessions
 //	err = n.Handle("chat/1", func(ctx context.Context, st *session.Stream) { … })
 //	st, err := n.OpenStream(ctx, s, "chat/1")       // is handled so at the other end
+//	err = n.HandleFrame(0x80, func(ctx context.Context, f session.UserFrame) { … })
+//	err = s.SendFrame(ctx, 0x80, 0, data)           // is handled so at the other end
 //	node.EventPeerConnected.On(n.Events(), func(ctx context.Context, e node.Event) { … })
 //
 // Guarantees: a session's peer holds the shared seed and has proven its node ID;

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 
+	"github.com/seigr/sttnode/event"
 	"github.com/seigr/sttnode/node"
 	"github.com/seigr/sttnode/session"
 	"github.com/seigr/sttnode/stc"
@@ -91,4 +92,114 @@ func ExampleNode_Handle() {
 	answer, err := io.ReadAll(st)
 	fmt.Printf("%s %v\n", answer, err)
 	// Output: Is anybody there? <nil>
+}
+
+// Frames of the application's own types: short messages on a session, answered
+// on it.
+func ExampleNode_HandleFrame() {
+	const question, answer = 0x80, 0x81
+	ctx := context.Background()
+	keyring, err := stc.NewKeyring([]byte("a secret of 32 bytes or more, which both hold"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	alice, bob := start(keyring), start(keyring)
+	defer alice.Stop(ctx)
+	defer bob.Stop(ctx)
+
+	answered := make(chan string)
+	_ = bob.HandleFrame(question, func(ctx context.Context, f session.UserFrame) {
+		_ = f.Session.SendFrame(ctx, answer, f.Stream, []byte("42"))
+	})
+	_ = alice.HandleFrame(answer, func(_ context.Context, f session.UserFrame) {
+		answered <- fmt.Sprintf("%s, to question %d", f.Payload, f.Stream)
+	})
+
+	s, err := alice.Connect(ctx, bob.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := s.SendFrame(ctx, question, 7, []byte("What is it?")); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(<-answered)
+	// Output: 42, to question 7
+}
+
+// Named endpoints in front of a node: each has its own queue, so that a peer who
+// reads slowly delays nobody.
+func ExampleNode_Send_endpoints() {
+	ctx := context.Background()
+	keyring, err := stc.NewKeyring([]byte("a secret of 32 bytes or more, which all hold"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	source, alice, bob := start(keyring), start(keyring), start(keyring)
+	defer source.Stop(ctx)
+	defer alice.Stop(ctx)
+	defer bob.Stop(ctx)
+
+	var endpoints session.EndpointManager
+	defer endpoints.Close()
+	for name, viewer := range map[string]*node.Node{"viewer alice": alice, "viewer bob": bob} {
+		s, err := source.Connect(ctx, viewer.Addr().String())
+		if err != nil {
+			log.Fatal(err)
+		}
+		_ = endpoints.Add(name, func(ctx context.Context, p []byte) error {
+			return source.Send(ctx, p, s.ID())
+		}, session.RouteOptions{Queue: 16, Overflow: session.OverflowDropOldest})
+	}
+	if err := endpoints.Route(ctx, []byte("for Alice alone"), "viewer alice"); err != nil {
+		log.Fatal(err)
+	}
+	if err := endpoints.Broadcast(ctx, []byte("for both")); err != nil {
+		log.Fatal(err)
+	}
+	for _, viewer := range []*node.Node{alice, bob} {
+		for packet, err := range viewer.Receive(ctx) {
+			if err != nil {
+				log.Fatal(err)
+			}
+			fmt.Printf("%s\n", packet.Data)
+			if string(packet.Data) == "for both" {
+				break
+			}
+		}
+	}
+	// Output:
+	// for Alice alone
+	// for both
+	// for both
+}
+
+// A program hears what its node does, and tells it to others by events of its
+// own.
+func ExampleNode_Events() {
+	ctx := context.Background()
+	keyring, err := stc.NewKeyring([]byte("a secret of 32 bytes or more, which both hold"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	alice, bob := start(keyring), start(keyring)
+	defer alice.Stop(ctx)
+
+	met := make(chan bool)
+	node.EventPeerConnected.On(bob.Events(), func(_ context.Context, e node.Event) {
+		met <- e.Peer == alice.ID()
+	})
+	if _, err := alice.Connect(ctx, bob.Addr().String()); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("Alice has come:", <-met)
+
+	greeted := bob.Events().Subscribe(event.Options{Names: []string{"greeted"}})
+	bob.Events().Emit("greeted", "Alice")
+	_ = bob.Stop(ctx) // ends all subscriptions
+	for e := range greeted.All(ctx) {
+		fmt.Println(e.Name, e.Payload)
+	}
+	// Output:
+	// Alice has come: true
+	// greeted Alice
 }

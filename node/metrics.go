@@ -109,8 +109,13 @@ var metrics = []metric{
 
 	// Application.
 	gauge("application_handlers", "Streams of the application with a running handler.", func(s *Stats) float64 { return float64(s.Application.Handlers) }),
-	counter("application_handler_panics_total", "Handlers of streams that have panicked.", func(s *Stats) uint64 { return s.Application.HandlerPanics }),
+	counter("application_handler_panics_total", "Handlers of streams and frames that have panicked.", func(s *Stats) uint64 { return s.Application.HandlerPanics }),
 	counter("application_unknown_streams_total", "Streams that peers opened for a protocol without a handler.", func(s *Stats) uint64 { return s.Application.UnknownStreams }),
+	labelled(prometheus.CounterValue, "application_frames_total", "Frames of the application's types that came, by whether there was a handler.", []string{"handler"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.Application.FramesHandled), "yes")
+			emit(float64(s.Application.UnknownFrames), "none")
+		}),
 	labelled(prometheus.CounterValue, "application_packets_total", "Packets of the application.", []string{"direction"},
 		func(s *Stats, emit func(float64, ...string)) {
 			emit(float64(s.Application.PacketsSent), "sent")

@@ -65,6 +65,7 @@ type Node struct {
 	joining      joining
 	transfers    transfers
 	protocols    protocols
+	frames       session.Dispatcher
 	packets      packets
 	filesChanged atomic.Uint64 // reports by the store
 }
@@ -83,6 +84,7 @@ func New(cfg Config) (*Node, error) {
 		links:   dhtLinks{byPeer: make(map[stc.Hash]*dhtLink)},
 		packets: newPackets(),
 	}
+	n.frames.Logger = cfg.Logger
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	return n, nil
 }
@@ -185,7 +187,7 @@ func (n *Node) startNetwork() error {
 	}
 	n.dht = d
 	cfg := n.cfg.Session
-	cfg.Identity, cfg.Keyring, cfg.Logger = n.cfg.Identity, n.cfg.Keyring, n.log
+	cfg.Identity, cfg.Keyring, cfg.Logger, cfg.Frames = n.cfg.Identity, n.cfg.Keyring, n.log, &n.frames
 	cfg.Datagram = func(b []byte, from netip.AddrPort) {
 		udp.heard()
 		d.HandleDatagram(b, from)

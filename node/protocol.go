@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/seigr/sttnode/frame"
 	"github.com/seigr/sttnode/session"
 )
 
@@ -73,6 +74,18 @@ func (n *Node) OpenStream(ctx context.Context, s *session.Session, protocol stri
 	return openOn(ctx, s, protocol)
 }
 
+// HandleFrame sets the handler of one of the application's types of frames, from
+// [frame.TypeUser] on, nil for none. It may be called at any time, also before
+// Start. Peers send such frames by [session.Session.SendFrame], on any session;
+// the handler may answer on it. Where a stream is for more than some
+// messages, or for what must not wait for others, a frame is one message of at most
+// [session.MaxUserFrame] bytes on a session that is there. See
+// [session.FrameHandler] for what a handler holds up. Frames of types without a
+// handler are dropped and counted. Errors: session.ErrFrameType.
+func (n *Node) HandleFrame(t frame.Type, handler session.FrameHandler) error {
+	return n.frames.Handle(t, handler)
+}
+
 // openOn opens a stream on a session, behind its preamble.
 func openOn(ctx context.Context, s *session.Session, protocol string) (*session.Stream, error) {
 	st, err := s.OpenStream(ctx)
@@ -126,8 +139,10 @@ func (p *protocols) serve(ctx context.Context, st *session.Stream, protocol stri
 // ApplicationStats count what the application does with the node.
 type ApplicationStats struct {
 	Handlers       int    // gauge: streams with a running Handler
-	HandlerPanics  uint64 // handlers that have panicked
+	HandlerPanics  uint64 // handlers of streams and frames that have panicked
 	UnknownStreams uint64 // streams that peers opened for a protocol without a handler
+	FramesHandled  uint64 // frames of the application that a handler has taken
+	UnknownFrames  uint64 // frames of the application of a type without a handler
 
 	PacketsSent, PacketsReceived         uint64
 	PacketBytesSent, PacketBytesReceived uint64 // of their data
@@ -137,8 +152,10 @@ type ApplicationStats struct {
 func (n *Node) application() ApplicationStats {
 	return ApplicationStats{
 		Handlers:            int(n.protocols.running.Load()),
-		HandlerPanics:       n.protocols.panics.Load(),
+		HandlerPanics:       n.protocols.panics.Load() + n.frames.Panics(),
 		UnknownStreams:      n.protocols.unknown.Load(),
+		FramesHandled:       n.frames.Handled(),
+		UnknownFrames:       n.frames.Unknown(),
 		PacketsSent:         n.packets.sent.Load(),
 		PacketsReceived:     n.packets.received.Load(),
 		PacketBytesSent:     n.packets.bytesSent.Load(),

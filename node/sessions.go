@@ -30,7 +30,7 @@ import (
 // The session is shared with the node's own protocols, and its streams begin
 // with the name of their protocol: use OpenStream, Handle, Send and Receive, not
 // the session's OpenStream and AcceptStream. Its frames (SendFrame) are the
-// application's alone.
+// application's alone, see HandleFrame.
 //
 // Errors: ErrAddress, ErrNotFound, ErrResolve, ErrNoPeers, ErrUnreachable,
 // ErrTooManyPeers, ErrState, those of [session.Endpoint.Dial], ctx's cause.

@@ -394,3 +394,36 @@ func TestStopEndsApplication(t *testing.T) {
 		}
 	})
 }
+
+// Frames of the application go through a node: one is answered, one nobody
+// handles, one makes its handler panic.
+func TestHandleFrame(t *testing.T) {
+	inBubble(t, lan, func(t *testing.T, w *network) {
+		ctx := within(t, time.Minute)
+		cfg := w.light("bob")
+		cfg.Logger = nil // the panic is meant to be
+		alice, bob := w.start(w.light("alice")), w.start(cfg)
+		got := make(chan string, 1)
+		if err := alice.HandleFrame(0x80, func(_ context.Context, f session.UserFrame) { got <- string(f.Payload) }); err != nil {
+			t.Fatal(err)
+		}
+		_ = bob.HandleFrame(0x80, func(ctx context.Context, f session.UserFrame) { _ = f.Answer(ctx, append(f.Payload, '!')) })
+		_ = bob.HandleFrame(0x81, func(context.Context, session.UserFrame) { panic("of no use") })
+		if err := bob.HandleFrame(frame.TypeDHT, func(context.Context, session.UserFrame) {}); !errors.Is(err, session.ErrFrameType) {
+			t.Errorf("a handler of the node's own frames: %v", err)
+		}
+		s := connect(t, alice, bob.Addr().String())
+		for _, typ := range []frame.Type{0xff, 0x81, 0x80} {
+			if err := s.SendFrame(ctx, typ, 0, []byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if a := <-got; a != "hello!" {
+			t.Errorf("answered %q", a)
+		}
+		synctest.Wait()
+		if a := bob.Stats().Application; a.FramesHandled != 1 || a.UnknownFrames != 1 || a.HandlerPanics != 1 {
+			t.Errorf("%+v", a)
+		}
+	})
+}

@@ -80,7 +80,7 @@ type Config struct {
 	Stealth bool
 
 	// Frames hands the application's frames to their handlers. Without it
-	// they are dropped.
+	// they are dropped, and counted as unhandled.
 	Frames *Dispatcher
 
 	// Datagram, if set, gets every whole DHT frame that arrives, with its

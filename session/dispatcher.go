@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -18,19 +19,29 @@ type Dispatcher struct {
 	Logger *slog.Logger
 
 	mu       sync.RWMutex
-	handlers [256 - int(frame.TypeUser)]func(UserFrame)
+	handlers [256 - int(frame.TypeUser)]FrameHandler
+	handled  atomic.Uint64
 	unknown  atomic.Uint64
 	panics   atomic.Uint64
 }
 
+// FrameHandler takes a frame of the application. ctx ends when the endpoint
+// closes, which waits for the handler.
+//
+// Handlers of one session's frames run one at a time, in order, on a goroutine
+// of that session. A slow one holds up the application's frames of its session,
+// in the end their sender, and nothing else; to let it hold up nothing, hand the
+// payload to an [EndpointManager]. A handler may answer, see
+// [UserFrame.Answer], and thereby waits while the peer's handlers are behind:
+// two peers must not both answer every answer.
+type FrameHandler func(ctx context.Context, f UserFrame)
+
 // Handle sets the handler for a type from [frame.TypeUser] on; nil removes
-// it. Handlers of one session's frames run one at a time, in order, on a
-// goroutine of that session: a slow one holds up the application's frames of
-// its session, and nothing else. One that panics loses its frame, not the
-// program.
-func (d *Dispatcher) Handle(t frame.Type, handler func(UserFrame)) error {
+// it. One that panics loses its frame, not the program and not the session; it
+// is logged and counted. Errors: [ErrFrameType].
+func (d *Dispatcher) Handle(t frame.Type, handler FrameHandler) error {
 	if t < frame.TypeUser {
-		return fmt.Errorf("session: frame type %s is not the application's", t)
+		return fmt.Errorf("%w: %s", ErrFrameType, t)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -38,20 +49,25 @@ func (d *Dispatcher) Handle(t frame.Type, handler func(UserFrame)) error {
 	return nil
 }
 
+// Handled returns how many frames a handler has returned from.
+func (d *Dispatcher) Handled() uint64 { return d.handled.Load() }
+
 // Unknown returns how many frames came for which there was no handler.
 func (d *Dispatcher) Unknown() uint64 { return d.unknown.Load() }
 
 // Panics returns how often a handler panicked.
 func (d *Dispatcher) Panics() uint64 { return d.panics.Load() }
 
-func (d *Dispatcher) dispatch(f UserFrame) {
+// dispatch hands a frame to its handler and reports whether there is one.
+func (d *Dispatcher) dispatch(ctx context.Context, f UserFrame) (known bool) {
 	d.mu.RLock()
 	h := d.handlers[f.Type-frame.TypeUser]
 	d.mu.RUnlock()
 	if h == nil {
 		d.unknown.Add(1)
-		return
+		return false
 	}
+	known = true
 	defer func() {
 		if r := recover(); r != nil {
 			d.panics.Add(1)
@@ -60,5 +76,7 @@ func (d *Dispatcher) dispatch(f UserFrame) {
 			}
 		}
 	}()
-	h(f)
+	h(ctx, f)
+	d.handled.Add(1)
+	return known
 }

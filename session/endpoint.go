@@ -40,6 +40,9 @@ type Endpoint struct {
 	counters   counters
 	budget     *budget
 
+	handling     context.Context // of the application's frames; ends when Close has ended the sessions
+	stopHandling context.CancelFunc
+
 	peerStreams atomic.Int64 // open now, of all sessions, begun by peers
 	waiting     atomic.Int64 // memory in all inboxes, in bytes
 	sending     atomic.Int64 // bytes that all sessions hold for their peers
@@ -72,6 +75,7 @@ func NewEndpoint(conn transport.Conn, cfg Config) (*Endpoint, error) {
 		halfAddr:   make(map[netip.AddrPort]*halfOpen),
 		links:      make(map[*link]*Session),
 	}
+	e.handling, e.stopHandling = context.WithCancel(context.Background())
 	e.budget = newBudget(&e.cfg)
 	_, _ = rand.Read(e.cookies.key[:]) // never fails
 	e.resets = resetKey(cfg.Identity.DeriveKey(resetLabel))
@@ -118,7 +122,7 @@ func (e *Endpoint) Sessions() []*Session {
 
 // Close ends all sessions in order, as Session.Close does, then the endpoint
 // and its carrier. It returns when every goroutine has ended, at the latest
-// after about Config.Linger.
+// after about Config.Linger, or when the last [FrameHandler] returns.
 func (e *Endpoint) Close() error {
 	e.mu.Lock()
 	if e.closed {
@@ -137,6 +141,7 @@ func (e *Endpoint) Close() error {
 		})
 	}
 	wg.Wait()
+	e.stopHandling()
 	e.stopped.Store(true)
 	for _, s := range e.Sessions() {
 		s.strand.ask()

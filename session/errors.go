@@ -39,6 +39,8 @@ var (
 	// are in use; OpenStream waits for one, so only its context's end
 	// carries this error.
 	ErrTooManyStreams = errors.New("session: too many open streams")
+	// ErrFrameType reports a frame type below 0x80, which is the protocol's.
+	ErrFrameType = errors.New("session: not one of the application's frame types, 0x80 to 0xff")
 	// ErrMessageTooLong reports a message over the limit that the reader
 	// or the protocol sets.
 	ErrMessageTooLong = errors.New("session: message too long")

@@ -356,7 +356,7 @@ func TestFramesWithinMemory(t *testing.T) {
 			got := make(chan []byte, 10)
 			inWorld(t, 1, lan, func(a, b *Config) {
 				b.Frames = &Dispatcher{}
-				if err := b.Frames.Handle(frame.TypeUser, func(f UserFrame) { got <- f.Payload }); err != nil {
+				if err := b.Frames.Handle(frame.TypeUser, func(_ context.Context, f UserFrame) { got <- f.Payload }); err != nil {
 					t.Fatal(err)
 				}
 				b.MaxSessions, b.Memory, b.MaxPeerMemory = 4, 8<<20, 8<<20

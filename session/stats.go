@@ -49,7 +49,7 @@ type EndpointStats struct {
 	SendMemory                  int64  // gauge: bytes written that have not arrived, in all sessions
 	StreamsRefused              uint64 // for Config.MaxTotalStreams
 	KeyRotations                uint64 // both directions
-	Unhandled                   uint64 // frames of a type that nobody handles
+	Unhandled                   uint64 // frames of the application of a type that has no handler
 }
 
 // Stats returns the endpoint's counters.

@@ -31,6 +31,12 @@ type UserFrame struct {
 	Payload []byte // the handler's own
 }
 
+// Answer sends a frame of the same type and stream to who has sent this one. It
+// is [Session.SendFrame].
+func (f UserFrame) Answer(ctx context.Context, payload []byte) error {
+	return f.Session.SendFrame(ctx, f.Type, f.Stream, payload)
+}
+
 // userChannel carries the application's frames of a session, both ways. They
 // share one sequence of offsets, in which the end of each frame occupies one
 // offset, so that loss recovery and credits are those of a stream. A frame
@@ -198,10 +204,11 @@ func (c *userChannel) init(discard bool, held *atomic.Int64) {
 // [frame.TypeUser] on, with at most [MaxUserFrame] bytes. The peer gets it
 // whole, once, and in the order of the calls in this session. It waits while
 // the peer's handlers are too far behind, and returns once the frame is
-// buffered. stream is for the application to use.
+// buffered. stream is for the application to use. Errors: [ErrFrameType],
+// [ErrMessageTooLong], ctx's cause, and why the session has ended.
 func (s *Session) SendFrame(ctx context.Context, t frame.Type, stream uint16, payload []byte) error {
 	if t < frame.TypeUser {
-		return fmt.Errorf("session: frame type %s is not the application's", t)
+		return fmt.Errorf("%w: %s", ErrFrameType, t)
 	}
 	if len(payload) > MaxUserFrame {
 		return fmt.Errorf("frame of %d bytes: %w", len(payload), ErrMessageTooLong)
@@ -234,7 +241,7 @@ func (s *Session) SendFrame(ctx context.Context, t frame.Type, stream uint16, pa
 	}
 }
 
-// deliver is the goroutine that hands a session's frames to their handlers,
+// deliverFrames is the goroutine that hands a session's frames to their handlers,
 // one at a time.
 func (s *Session) deliverFrames() {
 	c := &s.user
@@ -256,8 +263,7 @@ func (s *Session) deliverFrames() {
 			s.requestClose(closeRequest{code: code, reason: err.Error()})
 			return
 		case ok:
-			f.Session = s
-			s.cfg.Frames.dispatch(f)
+			s.handleFrame(f)
 		default:
 			select {
 			case <-c.readable:
@@ -269,9 +275,15 @@ func (s *Session) deliverFrames() {
 				if !ok || err != nil {
 					return
 				}
-				f.Session = s
-				s.cfg.Frames.dispatch(f)
+				s.handleFrame(f)
 			}
 		}
+	}
+}
+
+func (s *Session) handleFrame(f UserFrame) {
+	f.Session = s
+	if !s.cfg.Frames.dispatch(s.ep.handling, f) {
+		s.ep.counters.unhandled.Add(1)
 	}
 }

@@ -22,7 +22,7 @@ func TestUserFrames(t *testing.T) {
 		var mu sync.Mutex
 		var got []UserFrame
 		for _, typ := range []frame.Type{0x80, 0x81, 0xff} {
-			if err := d.Handle(typ, func(f UserFrame) {
+			if err := d.Handle(typ, func(_ context.Context, f UserFrame) {
 				mu.Lock()
 				defer mu.Unlock()
 				got = append(got, f)
@@ -48,8 +48,8 @@ func TestUserFrames(t *testing.T) {
 		}
 		<-sb.Done()
 		synctest.Wait()
-		if len(got) != len(want) || d.Unknown() != 1 {
-			t.Fatalf("%d frames of %d, %d unknown", len(got), len(want), d.Unknown())
+		if len(got) != len(want) || d.Handled() != uint64(len(want)) || d.Unknown() != 1 || w.b.Stats().Unhandled != 1 {
+			t.Fatalf("%d frames of %d, %d handled, %d unknown, %d unhandled", len(got), len(want), d.Handled(), d.Unknown(), w.b.Stats().Unhandled)
 		}
 		for i, f := range got {
 			if f.Type != want[i].Type || f.Stream != want[i].Stream || !bytes.Equal(f.Payload, want[i].Payload) || f.Session != sb {
@@ -66,7 +66,7 @@ func TestSlowHandler(t *testing.T) {
 	release := make(chan struct{})
 	inWorld(t, 1, lan, func(a, b *Config) { b.Frames = &d }, func(t *testing.T, w *world) {
 		release = make(chan struct{})
-		_ = d.Handle(0x80, func(UserFrame) { <-release })
+		_ = d.Handle(0x80, func(context.Context, UserFrame) { <-release })
 		sa, sb := w.connect()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -94,19 +94,19 @@ func TestDispatcherContainsPanics(t *testing.T) {
 	var d Dispatcher
 	inWorld(t, 1, lan, func(a, b *Config) { b.Frames = &d }, func(t *testing.T, w *world) {
 		got := make(chan string, 1)
-		_ = d.Handle(0x80, func(f UserFrame) { panic("handler") })
-		_ = d.Handle(0x81, func(f UserFrame) { got <- string(f.Payload) })
+		_ = d.Handle(0x80, func(_ context.Context, f UserFrame) { panic("handler") })
+		_ = d.Handle(0x81, func(_ context.Context, f UserFrame) { got <- string(f.Payload) })
 		sa, _ := w.connect()
 		_ = sa.SendFrame(t.Context(), 0x80, 0, nil)
 		_ = sa.SendFrame(t.Context(), 0x81, 0, []byte("alive"))
 		if s := <-got; s != "alive" || d.Panics() != 1 {
 			t.Errorf("%q, %d panics", s, d.Panics())
 		}
-		if err := d.Handle(0x7f, nil); err == nil {
+		if err := d.Handle(0x7f, nil); !errors.Is(err, ErrFrameType) {
 			t.Error("a reserved type got a handler")
 		}
-		if err := sa.SendFrame(t.Context(), frame.TypeData, 0, nil); err == nil {
-			t.Error("a frame of the protocol's own was sent for the application")
+		if err := sa.SendFrame(t.Context(), frame.TypeData, 0, nil); !errors.Is(err, ErrFrameType) {
+			t.Errorf("a frame of the protocol's own, sent for the application: %v", err)
 		}
 		if err := sa.SendFrame(t.Context(), 0x80, 0, make([]byte, MaxUserFrame+1)); !errors.Is(err, ErrMessageTooLong) {
 			t.Errorf("oversized frame: %v", err)
@@ -114,75 +114,61 @@ func TestDispatcherContainsPanics(t *testing.T) {
 	})
 }
 
-func TestEndpointManager(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var m EndpointManager
-		defer m.Close()
-		var mu sync.Mutex
-		got := map[string][]string{}
-		sink := func(name string) Sink {
-			return func(_ context.Context, p []byte) error {
-				mu.Lock()
-				defer mu.Unlock()
-				got[name] = append(got[name], string(p))
-				return nil
+// TestFrameAnswers asks on one session and is answered on it.
+func TestFrameAnswers(t *testing.T) {
+	var asked, answered Dispatcher
+	inWorld(t, 1, lan, func(a, b *Config) { a.Frames, b.Frames = &answered, &asked }, func(t *testing.T, w *world) {
+		_ = asked.Handle(0x90, func(ctx context.Context, f UserFrame) {
+			if err := f.Answer(ctx, append(f.Payload, " is here"...)); err != nil {
+				t.Error(err)
 			}
+		})
+		got := make(chan UserFrame, 1)
+		_ = answered.Handle(0x90, func(_ context.Context, f UserFrame) { got <- f })
+		sa, _ := w.connect()
+		if err := sa.SendFrame(t.Context(), 0x90, 7, []byte("Bob")); err != nil {
+			t.Fatal(err)
 		}
-		stuck := func(ctx context.Context, p []byte) error { <-ctx.Done(); return ctx.Err() }
-		for name, o := range map[string]RouteOptions{
-			"drops":  {Queue: 2, Overflow: OverflowDropOldest},
-			"fails":  {Queue: 2, Overflow: OverflowError},
-			"blocks": {Queue: 2},
-		} {
-			if err := m.Add(name, stuck, o); err != nil {
+		if f := <-got; string(f.Payload) != "Bob is here" || f.Stream != 7 || f.Session != sa {
+			t.Errorf("answered %q on stream %d", f.Payload, f.Stream)
+		}
+	})
+}
+
+// TestCloseInterruptsFrameHandler closes an endpoint while a handler waits.
+func TestCloseInterruptsFrameHandler(t *testing.T) {
+	var d Dispatcher
+	inWorld(t, 1, lan, func(a, b *Config) { b.Frames = &d }, func(t *testing.T, w *world) {
+		interrupted := false
+		begun := make(chan struct{})
+		_ = d.Handle(0x80, func(ctx context.Context, _ UserFrame) {
+			close(begun)
+			<-ctx.Done()
+			interrupted = true
+		})
+		sa, _ := w.connect()
+		_ = sa.SendFrame(t.Context(), 0x80, 0, nil)
+		<-begun
+		if err := w.b.Close(); err != nil || !interrupted {
+			t.Errorf("closed with %v, interrupted: %v", err, interrupted)
+		}
+	})
+}
+
+// TestFramesWithoutDispatcher counts what an endpoint drops that handles none,
+// whole frames and not their pieces.
+func TestFramesWithoutDispatcher(t *testing.T) {
+	inWorld(t, 1, lan, nil, func(t *testing.T, w *world) {
+		sa, _ := w.connect()
+		for range 3 {
+			if err := sa.SendFrame(t.Context(), 0x80, 0, make([]byte, 100_000)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		_ = m.Add("fast", sink("fast"), RouteOptions{})
-		_ = m.Add("other", sink("other"), RouteOptions{})
-		if err := m.Add("fast", stuck, RouteOptions{}); !errors.Is(err, ErrEndpointExists) {
-			t.Errorf("second endpoint of a name: %v", err)
-		}
-		if err := m.Route(t.Context(), []byte("x"), "nobody"); !errors.Is(err, ErrNoEndpoint) {
-			t.Errorf("unknown name: %v", err)
-		}
-		for range 5 {
-			if err := m.Route(t.Context(), []byte("a"), "drops"); err != nil {
-				t.Error(err)
-			}
-			synctest.Wait()
-		}
-		// One is with the sink, two wait, so the fourth is refused.
-		for i := range 4 {
-			err := m.Route(t.Context(), []byte("b"), "fails")
-			if (i == 3) != errors.Is(err, ErrQueueFull) {
-				t.Errorf("piece %d: %v", i, err)
-			}
-			synctest.Wait()
-		}
-		for range 3 {
-			if err := m.Route(t.Context(), []byte("c"), "blocks"); err != nil {
-				t.Error(err)
-			}
-			synctest.Wait()
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		err := m.Broadcast(ctx, []byte("all"))
-		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrQueueFull) {
-			t.Errorf("broadcast: %v", err)
-		}
-		_ = m.Route(t.Context(), []byte("some"), "fast", "other")
 		synctest.Wait()
-		mu.Lock()
-		defer mu.Unlock()
-		if f, o := got["fast"], got["other"]; len(f) == 0 || f[len(f)-1] != "some" || len(o) == 0 || o[len(o)-1] != "some" {
-			t.Errorf("fast got %q, other got %q", f, o)
-		}
-		for st := range m.Stats() {
-			if st.Name == "drops" && st.Dropped != 3 {
-				t.Errorf("%+v, want 3 dropped", st)
-			}
+		time.Sleep(time.Second)
+		if n := w.b.Stats().Unhandled; n != 3 {
+			t.Errorf("%d frames are counted as unhandled", n)
 		}
 	})
 }

@@ -29,7 +29,9 @@ func (l *loop) userPiece(now time.Time, h frame.Header, b []byte) error {
 		return err
 	}
 	if l.cfg.Frames == nil {
-		l.s.ep.counters.unhandled.Add(1)
+		if d.Fin {
+			l.s.ep.counters.unhandled.Add(1)
+		}
 		return nil
 	}
 	if !c.running {

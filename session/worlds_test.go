@@ -105,7 +105,7 @@ func (w *anyWorld) run() {
 	}
 	for side, cfg := range []Config{w.cfgA, w.cfgB} {
 		w.heard[side] = make(chan struct{})
-		_ = cfg.Frames.Handle(frame.TypeUser, func(f UserFrame) { w.take(side, f) })
+		_ = cfg.Frames.Handle(frame.TypeUser, func(_ context.Context, f UserFrame) { w.take(side, f) })
 	}
 
 	var wg sync.WaitGroup

@@ -1,0 +1,247 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seigr/sttnode/frame"
+)
+
+func TestEndpointManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m EndpointManager
+		defer m.Close()
+		var mu sync.Mutex
+		got := map[string][]string{}
+		sink := func(name string) Sink {
+			return func(_ context.Context, p []byte) error {
+				mu.Lock()
+				defer mu.Unlock()
+				got[name] = append(got[name], string(p))
+				return nil
+			}
+		}
+		stuck := func(ctx context.Context, p []byte) error { <-ctx.Done(); return ctx.Err() }
+		for name, o := range map[string]RouteOptions{
+			"drops":  {Queue: 2, Overflow: OverflowDropOldest},
+			"fails":  {Queue: 2, Overflow: OverflowError},
+			"blocks": {Queue: 2},
+		} {
+			if err := m.Add(name, stuck, o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = m.Add("fast", sink("fast"), RouteOptions{})
+		_ = m.Add("other", sink("other"), RouteOptions{})
+		if err := m.Add("fast", stuck, RouteOptions{}); !errors.Is(err, ErrEndpointExists) {
+			t.Errorf("second endpoint of a name: %v", err)
+		}
+		if err := m.Route(t.Context(), []byte("x"), "nobody"); !errors.Is(err, ErrNoEndpoint) {
+			t.Errorf("unknown name: %v", err)
+		}
+		for range 5 {
+			if err := m.Route(t.Context(), []byte("a"), "drops"); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		}
+		// One is with the sink, two wait, so the fourth is refused.
+		for i := range 4 {
+			err := m.Route(t.Context(), []byte("b"), "fails")
+			if (i == 3) != errors.Is(err, ErrQueueFull) {
+				t.Errorf("piece %d: %v", i, err)
+			}
+			synctest.Wait()
+		}
+		for range 3 {
+			if err := m.Route(t.Context(), []byte("c"), "blocks"); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := m.Broadcast(ctx, []byte("all"))
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrQueueFull) {
+			t.Errorf("broadcast: %v", err)
+		}
+		_ = m.Route(t.Context(), []byte("some"), "fast", "other")
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if f, o := got["fast"], got["other"]; len(f) == 0 || f[len(f)-1] != "some" || len(o) == 0 || o[len(o)-1] != "some" {
+			t.Errorf("fast got %q, other got %q", f, o)
+		}
+		for st := range m.Stats() {
+			if st.Name == "drops" && st.Dropped != 3 {
+				t.Errorf("%+v, want 3 dropped", st)
+			}
+		}
+	})
+}
+
+// routeStats returns the counters of one endpoint.
+func routeStats(t *testing.T, m *EndpointManager, name string) RouteStats {
+	t.Helper()
+	for st := range m.Stats() {
+		if st.Name == name {
+			return st
+		}
+	}
+	t.Fatalf("no endpoint %q", name)
+	return RouteStats{}
+}
+
+// TestSlowEndpointDelaysNobody routes to endpoints that have no room: those
+// behind them in the list have each piece at once, and each of them as soon as it
+// has room itself.
+func TestSlowEndpointDelaysNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m EndpointManager
+		defer m.Close()
+		start := time.Now()
+		var mu sync.Mutex
+		at := map[string]time.Duration{}
+		for name, delay := range map[string]time.Duration{"hour": time.Hour, "minute": time.Minute, "now": 0} {
+			if err := m.Add(name, func(_ context.Context, p []byte) error {
+				mu.Lock()
+				at[name+" "+string(p)] = time.Since(start)
+				mu.Unlock()
+				time.Sleep(delay)
+				return nil
+			}, RouteOptions{Queue: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, p := range []string{"1", "2", "3"} {
+			if p == "3" { // the sinks have 1, the queues 2
+				time.Sleep(time.Second)
+			}
+			if err := m.Route(t.Context(), []byte(p), "hour", "minute", "now"); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if d := time.Since(start); d != time.Hour {
+			t.Errorf("Route returned after %v, want as soon as the slowest has room", d)
+		}
+		time.Sleep(2 * time.Hour)
+		mu.Lock()
+		defer mu.Unlock()
+		for what, want := range map[string]time.Duration{
+			"now 3": time.Second, "minute 3": 2 * time.Minute, "hour 3": 2 * time.Hour,
+		} {
+			if at[what] != want {
+				t.Errorf("%s was delivered after %v, want %v", what, at[what], want)
+			}
+		}
+	})
+}
+
+func TestSinkPanicIsContained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		m := EndpointManager{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		var got []string
+		_ = m.Add("x", func(_ context.Context, p []byte) error {
+			if string(p) == "bad" {
+				panic("of no use")
+			}
+			got = append(got, string(p))
+			return nil
+		}, RouteOptions{})
+		for _, p := range []string{"a", "bad", "b"} {
+			if err := m.Route(t.Context(), []byte(p), "x"); err != nil {
+				t.Error(err)
+			}
+		}
+		synctest.Wait()
+		if st := routeStats(t, &m, "x"); st.Delivered != 2 || st.Failed != 1 || !errors.Is(st.LastErr, ErrSinkPanic) {
+			t.Errorf("%+v", st)
+		}
+		m.Close()
+		if !slices.Equal(got, []string{"a", "b"}) || !strings.Contains(log.String(), "router_test.go") {
+			t.Errorf("got %q, the log says %q", got, log.String())
+		}
+	})
+}
+
+// TestRemovedEndpoint removes an endpoint that its sink and a router wait for.
+func TestRemovedEndpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m EndpointManager
+		read := make(chan []byte)
+		_ = m.Add("x", ChannelSink(read), RouteOptions{Queue: 1})
+		for _, p := range []string{"1", "2"} {
+			_ = m.Route(t.Context(), []byte(p), "x")
+			synctest.Wait()
+		}
+		if p := <-read; string(p) != "1" {
+			t.Errorf("%q came first", p)
+		}
+		synctest.Wait()
+		_ = m.Route(t.Context(), []byte("3"), "x")
+		waiting := make(chan error, 1)
+		go func() { waiting <- m.Route(t.Context(), []byte("4"), "x") }()
+		synctest.Wait()
+		if st := routeStats(t, &m, "x"); st.Queued != 1 || len(waiting) != 0 {
+			t.Errorf("%+v, and nobody waits", st)
+		}
+		if err := m.Remove("x"); err != nil {
+			t.Error(err)
+		}
+		if err := <-waiting; !errors.Is(err, ErrNoEndpoint) {
+			t.Errorf("who waits for room: %v", err)
+		}
+		if err := m.Remove("x"); !errors.Is(err, ErrNoEndpoint) {
+			t.Errorf("removed twice: %v", err)
+		}
+		m.Close()
+		select {
+		case p := <-read:
+			t.Errorf("%q of an endpoint that is gone", p)
+		default:
+		}
+		if err := m.Add("x", ChannelSink(read), RouteOptions{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("added to a manager that is closed: %v", err)
+		}
+	})
+}
+
+// TestSessionSinks routes to the peer of a session, by frames and by a stream.
+func TestSessionSinks(t *testing.T) {
+	var d Dispatcher
+	inWorld(t, 1, lan, func(a, b *Config) { b.Frames = &d }, func(t *testing.T, w *world) {
+		frames := make(chan UserFrame, 10)
+		_ = d.Handle(0x85, func(_ context.Context, f UserFrame) { frames <- f })
+		sa, sb := w.connect()
+		var m EndpointManager
+		defer m.Close()
+		_ = m.Add("frames", sa.FrameSink(frame.TypeUser+5, 9), RouteOptions{})
+		_ = m.Add("stream", open(t, sa).MessageSink(), RouteOptions{})
+		for _, p := range []string{"one", "two"} {
+			if err := m.Broadcast(t.Context(), []byte(p)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		in := accept(t, sb)
+		for _, want := range []string{"one", "two"} {
+			f := <-frames
+			p, err := in.ReceiveMessage(100)
+			if string(f.Payload) != want || f.Stream != 9 || string(p) != want || err != nil {
+				t.Errorf("got %q in a frame of stream %d and %q, %v on the stream, want %q", f.Payload, f.Stream, p, err, want)
+			}
+		}
+		if st := routeStats(t, &m, "stream"); st.Delivered != 2 {
+			t.Errorf("%+v", st)
+		}
+	})
+}

@@ -74,6 +74,10 @@ type Config struct {
 	// the swarm's.
 	FetchMemory int
 
+	// Limits bound the rates at which the node serves and fetches content;
+	// SetLimits changes them. None.
+	Limits Limits
+
 	// StoreLimit bounds in bytes what the store keeps, see
 	// [content.Config].MaxBytes. 0 is no limit.
 	StoreLimit uint64

@@ -237,6 +237,7 @@ func (f *fetch) fromPeers(ctx context.Context) error {
 		Store:        f.store,
 		Output:       f.output,
 		Budget:       f.n.cfg.FetchMemory,
+		Limiter:      f.n.limiter,
 		Sequential:   f.opts.Writer != nil,
 		StallTimeout: f.opts.StallTimeout,
 		Logger:       f.n.log,

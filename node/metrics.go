@@ -202,6 +202,14 @@ var metrics = []metric{
 	counter("served_bytes_total", "Bytes of blobs sent to peers.", func(s *Stats) uint64 { return s.Serving.Bytes }),
 	counter("served_missing_total", "Requests of peers for blobs that are not here.", func(s *Stats) uint64 { return s.Serving.Missing }),
 	counter("served_from_cache_total", "Blobs sent to peers from memory.", func(s *Stats) uint64 { return s.Serving.CacheHits }),
+	counter("served_limited_seconds_total", "Time that streams have waited for the limits of the rate before they sent something, all together.",
+		func(s *Stats) float64 { return s.Serving.Limited.Seconds() }),
+	labelled(prometheus.GaugeValue, "limit_bytes_per_second", "Limits of the rate of transfers that hold now; 0 is none.", []string{"direction"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.Rates.Up), "up")
+			emit(float64(s.Rates.Down), "down")
+			emit(float64(s.Rates.Peer), "peer")
+		}),
 	counter("fetch_resumed_bytes_total", "Bytes that were here already when a fetch began.", func(s *Stats) uint64 { return s.Fetching.BytesResumed }),
 	counter("fetch_providers_found_total", "Addresses of providers that the DHT has named.", func(s *Stats) uint64 { return s.Fetching.ProvidersFound }),
 	counter("events_missed_total", "Events that subscribers did not read in time.", func(s *Stats) uint64 { return s.Events.Dropped }),

@@ -36,9 +36,10 @@ const (
 
 // Node is a node of the network. All methods are safe for concurrent use.
 type Node struct {
-	cfg    Config
-	log    *slog.Logger
-	events event.Emitter
+	cfg     Config
+	log     *slog.Logger
+	events  event.Emitter
+	limiter *swarm.Limiter
 
 	lifecycle sync.Mutex // held by Start and Stop, from beginning to end
 	stopErr   error      // guarded by lifecycle
@@ -83,6 +84,7 @@ func New(cfg Config) (*Node, error) {
 		joining: joining{settled: make(chan struct{})},
 		links:   dhtLinks{byPeer: make(map[stc.Hash]*dhtLink)},
 		packets: newPackets(),
+		limiter: swarm.NewLimiter(cfg.Limits),
 	}
 	n.frames.Logger = cfg.Logger
 	n.ctx, n.stop = context.WithCancel(context.Background())
@@ -210,7 +212,7 @@ func (n *Node) startNetwork() error {
 	n.dialer = &dialer{endpoint: n.endpoint, udp: udp}
 	n.links.deliver = d.HandleDatagram
 	if n.store != nil {
-		n.server = swarm.NewServer(n.store, swarm.ServerConfig{Logger: n.log})
+		n.server = swarm.NewServer(n.store, swarm.ServerConfig{Limiter: n.limiter, Logger: n.log})
 	}
 	n.pool = newPool(poolConfig{
 		self:     n.cfg.Identity.NodeID(),

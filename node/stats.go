@@ -22,6 +22,7 @@ type Stats struct {
 	// have changed, or to be gone.
 	FilesChanged uint64
 	Serving      swarm.ServerStats
+	Rates        Rates // the limits that hold now
 	Fetching     TransferTotals
 	Application  ApplicationStats
 	Events       event.Stats
@@ -50,6 +51,7 @@ func (n *Node) Stats() Stats {
 		s.Serving = n.server.Stats()
 		s.Store = n.store.Stats()
 	}
+	s.Rates = n.Rates()
 	s.FilesChanged = n.filesChanged.Load()
 	return s
 }

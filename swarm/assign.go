@@ -65,6 +65,9 @@ func (s *scheduler) fill(now time.Time, out *plan) {
 			idle++
 			continue
 		}
+		if !s.allowed() {
+			return
+		}
 		it := s.pick(p)
 		if it == nil {
 			idle++
@@ -118,6 +121,7 @@ func (s *scheduler) ask(p *schedPeer, it *item, now time.Time, out *plan) {
 	p.open = append(p.open, r)
 	p.inFlight += r.size
 	s.asked += r.size
+	s.allow.take(r.size)
 	it.requests = append(it.requests, r)
 	out.wants = append(out.wants, wantAction{p.id, r.id, it.hash})
 }
@@ -213,7 +217,7 @@ func (s *scheduler) hedge(now time.Time, out *plan) {
 	s.nextHedge = now.Add(s.hedgePause)
 	first, guess := s.firstWindow(), s.meanRate()
 	for _, p := range s.peers {
-		for p.eager(now, first) && s.affords() {
+		for p.eager(now, first) && s.affords() && !s.allow.spent() {
 			r, race := s.latest(p, guess, now)
 			if r == nil {
 				break
@@ -304,7 +308,7 @@ func (s *scheduler) deadline(now time.Time) (next time.Time) {
 				sooner(dead)
 			}
 		}
-		if s.asked > 0 && p.eager(now, first) && s.affords() {
+		if s.asked > 0 && p.eager(now, first) && s.affords() && !s.allow.spent() {
 			sooner(s.nextHedge)
 		}
 	}

@@ -28,6 +28,9 @@
 // peers ask for. What a running Download has stored is served while the rest
 // is still being fetched.
 //
+// A [Limiter] holds servers and downloads to rates that may change by a
+// timetable.
+//
 // # The wire
 //
 // One stream per download and peer, opened by the one that fetches, carries

@@ -83,6 +83,10 @@ type Config struct {
 	// each. Default: half of GOMAXPROCS, at least 1, at most 4.
 	Verifiers int
 
+	// Limiter bounds the rate at which blobs are asked for, in all downloads
+	// that share it. Default: no limit.
+	Limiter *Limiter
+
 	// Seed makes the random order of chunks repeatable. 0 chooses one.
 	Seed uint64
 	// Logger takes what happens to peers. Default: nowhere.

@@ -28,6 +28,7 @@ type owner struct {
 	plan  plan
 	walk  walk
 	pipe  pipe
+	grant grant
 
 	candidates []*candidate
 	byNode     map[stc.Hash]*candidate
@@ -151,10 +152,11 @@ func (o *owner) step(now time.Time) (next time.Time) {
 	o.walk.advance(o)
 	o.sched.draining = o.walk.done()
 	wake := o.sched.schedule(now, &o.plan)
-	for o.execute(now) {
+	for o.execute(now) || o.grantMore(now) {
 		wake = o.sched.schedule(now, &o.plan)
 	}
 	sooner(wake)
+	sooner(o.grant.at)
 	sooner(o.pipe.advance(o, now))
 	o.rotate(now)
 	sooner(o.connect(now))
@@ -261,6 +263,7 @@ func (o *owner) complete() bool {
 // snapshot.
 func (o *owner) shutdown() {
 	o.stop()
+	o.grant.cancel()
 	o.conns.Wait()
 	close(o.walk.jobs)
 	close(o.pipe.verifyJobs)
@@ -284,6 +287,7 @@ func (o *owner) publish(now time.Time) {
 	p := o.count
 	p.Rate = o.meter.rate
 	p.InFlight, p.Held = o.sched.asked, o.sched.held
+	p.Limited = o.sched.allow.starved
 	p.Serving = len(o.serving)
 	p.Sources = make([]Source, 0, len(o.candidates))
 	for _, c := range o.candidates {

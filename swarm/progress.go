@@ -35,6 +35,8 @@ type Progress struct {
 	InFlight, Held int
 	// Serving is how many peers are being drawn from.
 	Serving int
+	// Limited tells that the Limiter keeps the download from asking for more.
+	Limited bool
 	// Complete tells that everything is stored.
 	Complete bool
 

@@ -19,6 +19,8 @@ import (
 //     exceed the budget, except that one request may be open even if its blob
 //     is larger; requests that missed their deadline (at most one a peer) are
 //     written off;
+//   - what is asked for does not exceed the allowance, if there is one, by more
+//     than the last of the requests;
 //   - a peer is only asked for what it announced and did not deny: for a
 //     chunk an ordinal in its ranges, for a node any ordinal below it;
 //   - every waiting item is in exactly one queue, and no other item is in any;
@@ -40,6 +42,7 @@ type scheduler struct {
 	queues [queueCount]itemQueue
 	asked  int // bytes of open requests, late ones not included
 	held   int // bytes received, not yet stored
+	allow  allowance
 	// largest is the size of the largest item so far. Requests stop when the
 	// budget has no room for it.
 	largest  int
@@ -251,6 +254,7 @@ func (s *scheduler) missing(id peerID, request uint32, now time.Time) verdict {
 	}
 	r := p.byID[request]
 	it := r.item
+	s.allow.giveBack(r.size)
 	s.answered(p, r, now)
 	if it.state == itemWaiting || it.state == itemAsked {
 		if !it.node && !p.complete && p.has(it) {
@@ -272,6 +276,7 @@ func (s *scheduler) cancelled(id peerID, request uint32, now time.Time) verdict 
 	if p == nil || p.byID[request] == nil || !p.byID[request].cancelled {
 		return answerUnasked
 	}
+	s.allow.giveBack(p.byID[request].size)
 	s.answered(p, p.byID[request], now)
 	return answerNoted
 }

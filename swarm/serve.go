@@ -328,16 +328,28 @@ func (st *serverStream) write(ctx context.Context) error {
 }
 
 func (st *serverStream) putBatch(ctx context.Context, b *batch) error {
-	if err := st.put(ctx, b.buf); err != nil {
+	if err := st.putLimited(ctx, b.buf); err != nil {
 		return err
 	}
 	if b.cached != nil {
-		if err := st.put(ctx, b.cached.data); err != nil {
+		if err := st.putLimited(ctx, b.cached.data); err != nil {
 			return err
 		}
 	}
 	st.server.blobs.Add(uint64(b.blobs))
 	st.server.bytes.Add(uint64(b.bytes))
+	return nil
+}
+
+// putLimited writes b as fast as the server's limits allow.
+func (st *serverStream) putLimited(ctx context.Context, b []byte) error {
+	for len(b) > 0 {
+		n := st.server.cfg.Limiter.waitUp(ctx, &st.peer.limit, len(b))
+		if err := st.put(ctx, b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
 	return nil
 }
 

@@ -53,6 +53,9 @@ type ServerConfig struct {
 	// Default 60 s. OpenTimeout bounds the wait for the first message. Default
 	// 15 s.
 	WriteTimeout, OpenTimeout time.Duration
+	// Limiter bounds the rate at which blobs are sent, to all peers and to each.
+	// Default: no limit.
+	Limiter *Limiter
 	// Logger takes what happens to streams. Default: nowhere.
 	Logger *slog.Logger
 }
@@ -95,6 +98,9 @@ type ServerStats struct {
 	Missing   uint64 // requests for what is not here, or damaged
 	Cancelled uint64 // requests that were cancelled in time
 	CacheHits uint64 // blobs that were sent from memory
+	// Limited is how long streams have waited for the Limiter's rates, all
+	// together, with those of other servers that share it.
+	Limited time.Duration
 }
 
 // Server answers the streams of peers who fetch. All methods are safe for
@@ -124,6 +130,7 @@ type Server struct {
 type servedPeer struct {
 	streams int                 // guarded by the server's mu
 	slots   *semaphore.Weighted // blobs being read for it
+	limit   peerLimit
 }
 
 const readsPerPeer = 2
@@ -161,6 +168,7 @@ func (s *Server) Stats() ServerStats {
 		Missing:   s.missing.Load(),
 		Cancelled: s.cancelled.Load(),
 		CacheHits: s.cacheHits.Load(),
+		Limited:   s.cfg.Limiter.Waited(),
 	}
 }
 
@@ -191,7 +199,7 @@ func (s *Server) enter(peer stc.Hash) (*servedPeer, error) {
 	case s.streams >= s.cfg.MaxStreams:
 		return nil, fmt.Errorf("%w: %d", ErrBusy, s.streams)
 	case p == nil:
-		p = &servedPeer{slots: semaphore.NewWeighted(readsPerPeer)}
+		p = &servedPeer{slots: semaphore.NewWeighted(readsPerPeer), limit: newPeerLimit()}
 		s.peers[peer] = p
 	case p.streams >= s.cfg.MaxStreamsPerPeer:
 		return nil, fmt.Errorf("%w: %d of one peer", ErrBusy, p.streams)

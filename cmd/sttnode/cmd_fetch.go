@@ -50,7 +50,7 @@ first.
 Example:
   sttnode fetch 3f5c…e1 --bootstrap boot.example.org:4700
   sttnode fetch 3f5c…e1 --peer 192.0.2.7:4700 -o - | tar x`,
-		group: groupNode,
+		group: groupTransfer,
 		setup: func(fs *pflag.FlagSet) runFunc {
 			var f fetchFlags
 			fs.StringVarP(&f.output, "output", "o", "", "write to `PATH`, or to standard output if it is -")

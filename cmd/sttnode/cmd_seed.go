@@ -63,7 +63,7 @@ Example:
   sttnode seed ./film.mkv ./photos --bootstrap boot.example.org:4700
   sttnode seed ./project --exclude .git --exclude '*.o' --chunker cdc
   tar c ./photos | sttnode seed - --name photos.tar`,
-		group: groupNode,
+		group: groupTransfer,
 		setup: func(fs *pflag.FlagSet) runFunc {
 			var o seedOptions
 			fs.StringVar(&o.name, "name", "", "suggested `NAME` of the content (default: the last element of PATH); for one PATH")

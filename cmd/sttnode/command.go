@@ -21,6 +21,7 @@ type app struct {
 	lookupEnv      func(string) (string, bool)
 
 	options options
+	reread  func() (options, error) // the common settings as they are now
 	log     *slog.Logger
 }
 
@@ -170,6 +171,14 @@ func (a *app) run(ctx context.Context, c *command, args []string) error {
 		return err
 	}
 	a.log = log
+	a.reread = func() (options, error) {
+		var o options
+		fs, _ := c.flagSet(&o)
+		if err := fs.Parse(args); err != nil {
+			return o, err
+		}
+		return o, applySettings(fs, a.lookupEnv)
+	}
 	return run(ctx, a, fs.Args())
 }
 

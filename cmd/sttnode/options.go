@@ -19,9 +19,12 @@ const (
 	groupDir                          // --dir --config
 	groupSeed                         // --shared-seed-file
 	groupNet                          // --listen --ws-… --bootstrap --metrics --ready-file
+	groupLimits                       // --limit-up --limit-down --limit-peer --limit
 
 	groupStore = groupOutput | groupDir
 	groupNode  = groupStore | groupSeed | groupNet
+
+	groupTransfer = groupNode | groupLimits
 )
 
 // defaultListen is where a node listens unless told otherwise. The number is
@@ -39,6 +42,7 @@ type options struct {
 	bootstrap      []string
 	metrics        string
 	readyFile      string
+	limits         limitOptions
 	json, quiet    bool
 	logLevel       string
 }
@@ -63,6 +67,9 @@ func (o *options) define(fs *pflag.FlagSet, group flagGroup) {
 		fs.StringSliceVar(&o.bootstrap, "bootstrap", nil, "`ADDR` of a node to join the network by, [nodeid@]host:port or [nodeid@]ws[s]://host:port/path; may be repeated")
 		fs.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics on http://`HOST:PORT`/metrics")
 		fs.StringVar(&o.readyFile, "ready-file", "", "write file `F` with the addresses, as JSON, once the node listens")
+	}
+	if group&groupLimits != 0 {
+		o.limits.define(fs)
 	}
 	if group&groupOutput != 0 {
 		fs.BoolVar(&o.json, "json", false, "one JSON object a line on standard output")

@@ -16,6 +16,7 @@ type runningNode struct {
 	*node.Node
 	app     *app
 	metrics *metricsServer
+	reload  func() // ends the watch for SIGHUP
 }
 
 // nodeConfig makes the configuration of the node from the common settings.
@@ -31,6 +32,9 @@ func (a *app) nodeConfig() (node.Config, error) {
 		}
 		cfg.Dir, cfg.Listen, cfg.WebSocketListen = a.options.dir, a.options.listen, a.options.wsListen
 		cfg.WebSocketCert, cfg.WebSocketKey = a.options.wsCert, a.options.wsKey
+		if cfg.Limits, err = a.options.limits.read(); err != nil {
+			return err
+		}
 		cfg.Identity, err = a.loadIdentity()
 		return err
 	})
@@ -93,6 +97,7 @@ func (a *app) startNode(ctx context.Context, cfg node.Config) (*runningNode, err
 		return nil, err
 	}
 	r := &runningNode{Node: n, app: a}
+	r.reload = onHangup(r.reloadLimits)
 	if err := r.offer(); err != nil {
 		return nil, errors.Join(err, r.stop())
 	}
@@ -145,6 +150,7 @@ func (r *runningNode) where() string {
 
 // stop ends the node in order, within the time that a stop may take.
 func (r *runningNode) stop() error {
+	r.reload()
 	r.metrics.close()
 	// The context of the command has ended by a signal; the stop has its own
 	// bound.

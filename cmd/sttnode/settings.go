@@ -84,10 +84,18 @@ func applySetting(flags *pflag.FlagSet, s setting, given bool) error {
 	if f == nil || f.Changed {
 		return nil // of another command, or said already
 	}
-	if f.Value.Type() != "stringSlice" && len(s.values) != 1 {
+	switch kind := f.Value.Type(); {
+	case kind == "stringSlice":
+		return flags.Set(s.name, strings.Join(s.values, ","))
+	case kind != "stringArray" && len(s.values) != 1:
 		return fmt.Errorf("%s takes one value", s.name)
 	}
-	return flags.Set(s.name, strings.Join(s.values, ","))
+	for _, value := range s.values {
+		if err := flags.Set(s.name, value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // envName returns the environment variable of a flag.

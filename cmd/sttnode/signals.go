@@ -49,3 +49,46 @@ func withSignals(parent context.Context, stderr io.Writer) (ctx context.Context,
 		cancel(nil)
 	}
 }
+
+// onHangup calls do at each SIGHUP, one call at a time, until stop is called,
+// which waits for a call under way. A SIGHUP that comes because the terminal is
+// gone means what SIGTERM does.
+func onHangup(do func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	attended := hasTerminal()
+	over, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-over:
+				return
+			case <-hangups:
+			}
+			if attended && !hasTerminal() {
+				if self, err := os.FindProcess(os.Getpid()); err == nil {
+					_ = self.Signal(syscall.SIGTERM)
+				}
+				continue
+			}
+			do()
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(over)
+		<-done
+	}
+}
+
+// hasTerminal reports whether the process has a controlling terminal, which it
+// loses when that is closed.
+func hasTerminal() bool {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	tty.Close()
+	return true
+}

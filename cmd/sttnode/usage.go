@@ -35,7 +35,7 @@ const settingsHelp = `Where settings come from, the first one that says somethin
 
 The name of a variable is the flag's in capitals, with _ for -, after STTNODE_.
 Where a flag may be given more than once, the variable takes a list separated
-by commas.
+by commas; STTNODE_LIMIT one separated by semicolons.
 
 The settings file is the one named by --config, else the file config in the
 node's directory if there is one. It holds a setting a line, named as the flag;
@@ -47,6 +47,20 @@ separated by commas:
   listen           = ":4700"
   bootstrap        = ["boot1.example.org:4700", "boot2.example.org:4700"]
   quiet            = true
+
+Limits of the rate, --limit-up, --limit-down and --limit-peer, hold at all times
+that no --limit names. A --limit is days, times and rates, the former two as
+needed, and several of them stand in quotes in a list, or with ; between them:
+
+  limit-up   = 10M
+  limit      = ["Mo-Fr 08:00-18:00 2M", "Fr,Sa 22:00-06:00 up none", "peer 1M"]
+
+RATE is in bytes a second, 1.5M is 1.5 MiB/s, and none is no limit. A rate alone
+is for both directions, "up RATE", "down RATE" and "peer RATE" are for one. Of
+several that hold at the same time the last one counts, for each direction by
+itself. The clock on the wall decides; a time that ends before it begins ends on
+the next day. At SIGHUP a node that runs reads the limits, and nothing else,
+again.
 
 Settings of commands other than the one that runs are skipped; names that no
 command knows are refused. A secret is never a setting: seeds live in files.

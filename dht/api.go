@@ -114,6 +114,17 @@ func (r *running) end(result searchResult) {
 
 // search begins a search on behalf of a caller and has it end with ctx.
 func (d *DHT) search(ctx context.Context, purpose Purpose, target stc.Hash, providers chan Contact) *running {
+	return d.begin(ctx, providers, func(m *machine, now time.Time, done func(searchResult)) *search {
+		var onProvider func(Contact)
+		if providers != nil {
+			onProvider = func(c Contact) { providers <- c } // has room for all that a search may report
+		}
+		return m.startSearch(now, purpose, target, onProvider, func(_ time.Time, result searchResult) { done(result) })
+	})
+}
+
+// begin has the owner begin a search by start, which must tell done of its end.
+func (d *DHT) begin(ctx context.Context, providers chan Contact, start func(m *machine, now time.Time, done func(searchResult)) *search) *running {
 	r := &running{providers: providers, done: make(chan struct{})}
 	err := d.do(ctx, func(m *machine, now time.Time) {
 		if m.callers >= m.cfg.MaxLookups {
@@ -121,11 +132,7 @@ func (d *DHT) search(ctx context.Context, purpose Purpose, target stc.Hash, prov
 			return
 		}
 		m.callers++
-		var onProvider func(Contact)
-		if providers != nil {
-			onProvider = func(c Contact) { providers <- c } // has room for all that a search may report
-		}
-		s := m.startSearch(now, purpose, target, onProvider, func(_ time.Time, result searchResult) {
+		s := start(m, now, func(result searchResult) {
 			m.callers--
 			r.end(result)
 		})
@@ -151,22 +158,7 @@ func (d *DHT) search(ctx context.Context, purpose Purpose, target stc.Hash, prov
 // ErrRefused; or ErrUnprovided, ctx's cause, ErrClosed. Keys that are provided
 // together are published a few at a time.
 func (d *DHT) Provide(ctx context.Context, key stc.Hash) (stored int, err error) {
-	type result struct {
-		stored int
-		err    error
-	}
-	done := make(chan result, 1)
-	if err := d.do(ctx, func(m *machine, now time.Time) {
-		m.publisher.provide(now, key, func(stored int, err error) { done <- result{stored, err} })
-	}); err != nil {
-		return 0, err
-	}
-	select {
-	case r := <-done:
-		return r.stored, r.err
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	}
+	return d.await(ctx, func(m *machine, now time.Time, done func(int, error)) { m.publisher.provide(now, key, done) })
 }
 
 // Unprovide stops providing key and withdraws our record from the nodes that

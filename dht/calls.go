@@ -146,7 +146,7 @@ func (c *calls) transmit(now time.Time, k *call) bool {
 // enough for its answer and for one PING in return.
 func padding(k kind, size int) int {
 	switch k {
-	case kindFindNode, kindFindProviders:
+	case kindFindNode, kindFindProviders, kindGetRecord:
 		return maxMessage - size
 	case kindPing, kindDialBack:
 		return max(0, 2*barePing-sealOverhead-size)

@@ -86,11 +86,11 @@ type Config struct {
 	// table or not. Default 2,048, about 300 bytes each.
 	RememberedPeers int
 
-	// RecordTTL is how long a provider record lasts, ours with others and
+	// RecordTTL is how long a record lasts, ours with others and
 	// theirs with us. Default 48 h.
 	RecordTTL time.Duration
-	// RepublishInterval is how long until a key that we provide is published
-	// again. Default 22 h.
+	// RepublishInterval is how long until a key that we provide, or a record
+	// that we keep, is published again. Default 22 h.
 	RepublishInterval time.Duration
 	// MaxRecords caps the records held for others. Default 65,536, about 300
 	// bytes each.
@@ -101,6 +101,10 @@ type Config struct {
 	// MaxRecordsPerProvider caps the records held for one provider. Default a
 	// quarter of MaxRecords.
 	MaxRecordsPerProvider int
+	// MaxSignedRecords caps the signed records held for others, of one node a
+	// sixteenth of that, of one public /24 or /48 a quarter. Default 4,096, at
+	// most about 1,300 bytes each.
+	MaxSignedRecords int
 
 	// CookiePeriod is how often the key of address cookies changes; a cookie
 	// is good for one to two periods. All nodes of a network should agree on
@@ -147,6 +151,7 @@ func (c Config) withDefaults() (Config, error) {
 	orDefault(&c.MaxRecords, 1<<16)
 	orDefault(&c.MaxRecordsPerKey, 128)
 	orDefault(&c.MaxRecordsPerProvider, max(1, c.MaxRecords/4))
+	orDefault(&c.MaxSignedRecords, 4096)
 	orDefault(&c.CookiePeriod, 2*time.Hour)
 	orDefault(&c.RateStrangers, 500)
 	orDefault(&c.RateAddress, 250)
@@ -160,7 +165,8 @@ func (c Config) withDefaults() (Config, error) {
 		"RememberedPeers": float64(c.RememberedPeers), "RecordTTL": float64(c.RecordTTL),
 		"RepublishInterval": float64(c.RepublishInterval), "MaxRecords": float64(c.MaxRecords),
 		"MaxRecordsPerKey": float64(c.MaxRecordsPerKey), "MaxRecordsPerProvider": float64(c.MaxRecordsPerProvider),
-		"CookiePeriod": float64(c.CookiePeriod), "QueueLength": float64(c.QueueLength),
+		"MaxSignedRecords": float64(c.MaxSignedRecords),
+		"CookiePeriod":     float64(c.CookiePeriod), "QueueLength": float64(c.QueueLength),
 		"RateStrangers": c.RateStrangers, "RateAddress": c.RateAddress, "RateSubnet": c.RateSubnet,
 	} {
 		if v <= 0 {

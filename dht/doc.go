@@ -9,11 +9,13 @@
 //	  ├ search     runs a lookup                     search.go
 //	  │ └ lookup   whom to ask next                  lookup.go
 //	  ├ publisher  what we provide                   publisher.go, publish.go, sweep.go
+//	  ├ keeper     signed records that we publish    keeper.go
 //	  ├ calls      requests and their answers        calls.go
 //	  ├ table      the nodes we know                 table.go, table_query.go, tablefile.go
 //	  ├ peers      who was heard of lately           peers.go
 //	  ├ estimate   how large and lasting all is      estimate.go
 //	  ├ records    what others provide               records.go
+//	  ├ signed     signed records for others         signedstore.go, signed.go
 //	  ├ errands    searches for those behind a link  errand.go
 //	  ├ reach      whether others can call us        reach.go
 //	  └ gate, cookies, codec                         gate.go, cookie.go, message.go
@@ -50,6 +52,9 @@
 //	0x05 DIAL_BACK        nothing
 //	0x06 DIAL             node
 //
+//	0x07 GET_RECORD       name(32) above(8)                  only a record with a sequence number higher than above
+//	0x08 PUT_RECORD       ttl in seconds(4) record
+//
 //	0x80 CHALLENGE        nothing
 //	0x81 PING             nothing
 //	0x82 FIND_NODE        count(1) count × node
@@ -57,11 +62,16 @@
 //	0x84 ADD_PROVIDER     bits(4)                                          bit i: key i is done
 //	0x85 DIAL_BACK        count(1) count × node                            count ≤ 2
 //	0x86 DIAL             nothing
+//	0x87 GET_RECORD       state(1) record, unless state is 0, count(1) count × node
+//	0x88 PUT_RECORD       code(1)
 //
 // A node is family(1), 4 or 6; address (4 or 16); port(2); public key(32). A
 // provider is a node and a WebSocket port(2), 0 for none; its address is the one
 // that its ADD_PROVIDER came from. If that came over a link, the port is 0 and
-// the WebSocket port is not. Behind the body of a request any number of zero bytes may follow.
+// the WebSocket port is not. A record is public key(32) sequence number(8), not
+// 0; length(2), value, ≤ 900; signature(64). The state of an answer is 0 for no
+// record, 1, or 2 if the record leaves room for fewer than 8 nodes and more are
+// known. Codes: 0 held, 1 a newer one is here, 2 no room, 3 not valid. Behind the body of a request any number of zero bytes may follow.
 //
 // # Proof of address
 //

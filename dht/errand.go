@@ -8,7 +8,7 @@ import (
 	"github.com/seigr/sttnode/stc"
 )
 
-// errands are searches for providers on behalf of those who ask over a link.
+// errands are searches for providers and signed records on behalf of those who ask over a link.
 // They may reach nobody but us, while the records that they look for lie with
 // nodes that only datagrams lead to. So whoever asks over a link is answered at
 // once with what we hold, as everybody is, and with what the last search of
@@ -17,6 +17,7 @@ import (
 type errands struct {
 	m       *machine
 	byKey   *simplelru.LRU[stc.Hash, *errand]
+	names   *simplelru.LRU[stc.Name, time.Time] // when a record of it was last searched for
 	running int
 }
 
@@ -41,7 +42,11 @@ func newErrands(m *machine) *errands {
 	if err != nil {
 		panic("dht: errands: " + err.Error()) // only for a size that is not positive
 	}
-	return &errands{m: m, byKey: byKey}
+	names, err := simplelru.NewLRU[stc.Name, time.Time](maxErrandKeys, nil)
+	if err != nil {
+		panic("dht: errands: " + err.Error())
+	}
+	return &errands{m: m, byKey: byKey, names: names}
 }
 
 // extend appends to known, providers of key, those that a search has found, for
@@ -77,4 +82,23 @@ func (e *errands) begin(now time.Time, key stc.Hash) *errand {
 		}
 	}, func(time.Time, searchResult) { e.running-- })
 	return k
+}
+
+// record searches for the record of a name for a node that asks over a link, if
+// that was not done lately. What is found is held here for the next who asks.
+func (e *errands) record(now time.Time, name stc.Name) {
+	last, known := e.names.Get(name)
+	age := now.Sub(last)
+	if known && (age < emptyErrandTTL || age < errandTTL && !e.m.signed.get(now, name).IsZero()) ||
+		e.running >= maxErrands || e.m.table.len() == 0 {
+		return
+	}
+	e.names.Add(name, now)
+	e.running++
+	e.m.startRecordSearch(now, PurposeRecord, name, 0, func(now time.Time, r searchResult) {
+		e.running--
+		if !r.record.IsZero() {
+			e.m.signed.add(now, r.record, Contact{ID: e.m.id}, 2*errandTTL)
+		}
+	})
 }

@@ -15,6 +15,14 @@ var (
 	// ErrRefused reports that nodes answered and none took the record, as
 	// happens when a cap of theirs is reached.
 	ErrRefused = errors.New("dht: no node stored the record")
+	// ErrStale reports that a newer record of the same name is there.
+	ErrStale = errors.New("dht: there is a newer record")
+	// ErrNoRecord reports that no node that was asked holds a record of the
+	// name.
+	ErrNoRecord = errors.New("dht: no record of the name was found")
+	// ErrBadRecord reports bytes that are no signed record, or none that its
+	// key has signed, or a value that does not fit into one.
+	ErrBadRecord = errors.New("dht: not a valid record")
 	// ErrUnprovided reports that a key was taken back while it was being
 	// published.
 	ErrUnprovided = errors.New("dht: no longer provided")

@@ -15,7 +15,8 @@ func FuzzReceive(f *testing.F) {
 	victimKey := testIdentity(f, 5, 0).PublicKey()
 	a := newAttacker(f, 1, asker)
 	for _, m := range []message{{kind: kindPing, pad: 50}, {kind: kindFindNode}, {kind: kindFindProviders, client: true},
-		{kind: kindAddProvider, keys: []stc.Hash{{1}}}, {kind: kindPing | kindAnswer}} {
+		{kind: kindAddProvider, keys: []stc.Hash{{1}}}, {kind: kindPing | kindAnswer},
+		{kind: kindGetRecord}, {kind: kindPutRecord, record: testRecord(f, 1, 1, 20).bytes()}} {
 		f.Add(m.append(nil), true)
 		f.Add(a.seal(f, victimKey, m), false)
 	}

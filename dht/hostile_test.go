@@ -205,11 +205,15 @@ func TestNoAmplification(t *testing.T) {
 	for i := range attackers {
 		attackers[i] = newAttacker(t, i, asker)
 	}
+	signed := []Record{testRecord(t, 1, 5, 0), testRecord(t, 2, 5, 300), testRecord(t, 3, 5, 835), testRecord(t, 4, 5, MaxRecordValue)}
 	rapid.Check(t, func(rt *rapid.T) {
 		v := newVictim(t, func(c *Config) { c.ClientOnly = rapid.IntRange(0, 9).Draw(rt, "client") == 0 })
 		v.fill(rapid.IntRange(0, 40).Draw(rt, "known"))
 		for i := range 5 {
 			v.records.add(v.now, testKey(i), NewContact(testIdentity(t, 5, i+1).PublicKey(), netip.MustParseAddrPort("198.51.100.1:1")), time.Hour)
+		}
+		for _, rec := range signed {
+			v.holdOwn(v.now, rec)
 		}
 		addrs := []netip.AddrPort{netip.MustParseAddrPort(asker), netip.MustParseAddrPort("10.0.0.200:4700"), netip.MustParseAddrPort("[2001:db8::5]:1")}
 		in, out := map[netip.AddrPort]int{}, map[netip.AddrPort]int{}
@@ -225,11 +229,14 @@ func TestNoAmplification(t *testing.T) {
 			a := attackers[rapid.IntRange(0, 3).Draw(rt, "who")]
 			from := rapid.SampledFrom(addrs).Draw(rt, "from")
 			m := message{
-				kind:   rapid.SampledFrom([]kind{1, 2, 3, 4, 5, 6, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86}).Draw(rt, "kind"),
+				kind:   rapid.SampledFrom([]kind{1, 2, 3, 4, 5, 6, 7, 8, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88}).Draw(rt, "kind"),
 				client: rapid.Bool().Draw(rt, "client"),
 				tx:     last.tx,
 				keys:   []stc.Hash{testKey(1)}, ttl: 60, target: testKey(rapid.IntRange(0, 5).Draw(rt, "target")),
-				nodes: []Contact{contactOf(1, "198.51.100.77:1")},
+				nodes: []Contact{contactOf(1, "198.51.100.77:1")}, record: signed[1].bytes(),
+			}
+			if m.kind == kindGetRecord {
+				m.target = stc.Hash(rapid.SampledFrom(signed).Draw(rt, "record").Name())
 			}
 			if rapid.Bool().Draw(rt, "grant") {
 				m.grant = cookie{1}

@@ -105,6 +105,44 @@ func TestFindOverLink(t *testing.T) {
 	}
 }
 
+// A node that only a link leads into the network publishes records that all
+// others find, and finds those of others, whatever its one peer holds.
+func TestRecordsOverLink(t *testing.T) {
+	s, all := linkNetwork(t, 60)
+	theirs, ours := testRecord(t, 1, 1, 33), testRecord(t, 2, 1, 33)
+	if _, err := all[30].putRecord(theirs); err != nil {
+		t.Fatal(err)
+	}
+	by := all[0]
+	for _, n := range all {
+		if n.signed.get(s.Now(), theirs.Name()).IsZero() {
+			by = n
+		}
+	}
+	n := s.linkedNode(100, by, "10.9.9.9:40000", nil)
+	n.joinOverLink(by, by.addr)
+	if stored, err := n.putRecord(ours); stored != 1 || err != nil {
+		t.Errorf("stored at %d, %v", stored, err)
+	}
+	n.getRecord(theirs.Name())
+	s.RunFor(2 * time.Second)
+	if got, _ := n.getRecord(theirs.Name()); got != theirs {
+		t.Errorf("number %d is found over the link", got.seq)
+	}
+	holders := 0
+	for i, other := range all {
+		if got, _ := other.getRecord(ours.Name()); got != ours {
+			t.Errorf("node %d finds number %d", i, got.seq)
+		}
+		if !other.signed.get(s.Now(), ours.Name()).IsZero() {
+			holders++
+		}
+	}
+	if holders < 20 {
+		t.Errorf("%d nodes hold the record", holders)
+	}
+}
+
 // The connection may have been opened anew, from another port, between a
 // request and its answer.
 func TestLinkSurvivesReconnect(t *testing.T) {

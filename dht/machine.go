@@ -41,8 +41,10 @@ type machine struct {
 	table     *table
 	peers     *peers
 	records   *records
+	signed    *signedStore
 	calls     *calls
 	publisher *publisher
+	keeper    *keeper
 	errands   *errands
 	reach     *reach
 	estimate  *estimate
@@ -106,12 +108,20 @@ func newMachine(cfg Config, now time.Time) (*machine, error) {
 		total: cfg.MaxRecords, perKey: cfg.MaxRecordsPerKey, perProvider: cfg.MaxRecordsPerProvider,
 		perSubnet: perSubnet, ttl: cfg.RecordTTL,
 	})
+	signedPerSubnet := max(1, cfg.MaxSignedRecords/4)
+	if cfg.TablePerSubnet < 0 {
+		signedPerSubnet = -1
+	}
+	m.signed = newSignedStore(m.id, signedCaps{
+		total: cfg.MaxSignedRecords, perSender: max(1, cfg.MaxSignedRecords/16), perSubnet: signedPerSubnet, ttl: cfg.RecordTTL,
+	})
 	m.calls = &calls{
 		send: m.send, grant: m.grantFor, peers: m.peers, rng: m.rng, stats: &m.stats,
 		onAnswer: m.onAnswer, onFail: m.onFail,
 		byTx: make(map[uint64]*call),
 	}
 	m.publisher = newPublisher(m)
+	m.keeper = &keeper{m: m}
 	m.errands = newErrands(m)
 	m.reach = newReach(m)
 	m.upkeep = newUpkeep(m, now)
@@ -123,6 +133,7 @@ func (m *machine) deadline() time.Time {
 	at := m.upkeep.deadline()
 	at = earlier(at, m.calls.deadline())
 	at = earlier(at, m.publisher.deadline())
+	at = earlier(at, m.keeper.deadline())
 	at = earlier(at, m.reach.deadline())
 	for _, s := range m.searches {
 		at = earlier(at, s.deadline)
@@ -157,6 +168,7 @@ func (m *machine) advance(now time.Time) {
 		}
 	}
 	m.publisher.advance(now)
+	m.keeper.advance(now)
 	m.reach.advance(now)
 	m.upkeep.advance(now)
 	m.calls.expire(now) // calls that could not be sent at all
@@ -262,6 +274,7 @@ func (m *machine) met(now time.Time, c Contact, answered bool) {
 	}
 	if first {
 		m.publisher.nodeUp(now, c)
+		m.keeper.nodeUp(now, c)
 	}
 }
 

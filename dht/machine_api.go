@@ -70,6 +70,20 @@ func (m *Machine) Provide(now time.Time, key stc.Hash, done func(stored int, err
 // Holders returns how many nodes are known to hold our record of key.
 func (m *Machine) Holders(key stc.Hash) int { return m.m.publisher.holders(key) }
 
+// PutRecord is [DHT.PutRecord].
+func (m *Machine) PutRecord(now time.Time, rec Record, done func(stored int, err error)) {
+	m.m.keeper.once++
+	m.m.keeper.put(now, rec, func(_ time.Time, r putResult) {
+		m.m.keeper.once--
+		done(len(r.holders), r.err)
+	})
+}
+
+// GetRecord is [DHT.GetRecord]; the zero Record is none.
+func (m *Machine) GetRecord(now time.Time, name stc.Name, done func(Record, LookupStats, error)) Lookup {
+	return Lookup{m.m.startRecordSearch(now, PurposeRecord, name, 0, func(_ time.Time, r searchResult) { done(r.record, r.stats, r.err) })}
+}
+
 // Records returns the providers of key that we hold records of for others.
 func (m *Machine) Records(now time.Time, key stc.Hash) []Contact {
 	return m.m.records.get(m.m.rng, now, key, m.m.cfg.MaxRecordsPerKey, netip.AddrPort{})

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/seigr/sttnode/frame"
 	"github.com/seigr/sttnode/stc"
@@ -45,6 +46,8 @@ const (
 	kindAddProvider   kind = 0x04
 	kindDialBack      kind = 0x05
 	kindDial          kind = 0x06
+	kindGetRecord     kind = 0x07
+	kindPutRecord     kind = 0x08
 
 	// An answer is the kind of its request with this bit.
 	kindAnswer kind = 0x80
@@ -69,6 +72,10 @@ func (k kind) String() string {
 		return "dial_back"
 	case kindDial:
 		return "dial"
+	case kindGetRecord:
+		return "get_record"
+	case kindPutRecord:
+		return "put_record"
 	case kindChallenge:
 		return "challenge"
 	}
@@ -101,14 +108,19 @@ type message struct {
 	proof    cookie
 	grant    cookie
 
-	target    stc.Hash   // FIND_NODE, FIND_PROVIDERS
-	ttl       uint32     // ADD_PROVIDER: seconds; 0 withdraws
+	target    stc.Hash   // FIND_NODE, FIND_PROVIDERS, GET_RECORD
+	above     uint64     // GET_RECORD: only a record with a higher sequence number is wanted
+	ttl       uint32     // ADD_PROVIDER, PUT_RECORD: seconds; of the former, 0 withdraws
 	webSocket uint16     // ADD_PROVIDER: as Contact.WebSocket
 	keys      []stc.Hash // ADD_PROVIDER: 1 to maxKeys
 	stored    uint32     // answer of ADD_PROVIDER: bit i for key i
 
+	record []byte  // PUT_RECORD, answer of GET_RECORD: of the shape of one, not verified; there, nil for none
+	cut    bool    // answer of GET_RECORD: there was no room for nodes beside the record
+	code   putCode // answer of PUT_RECORD
+
 	providers []Contact // answer of FIND_PROVIDERS
-	nodes     []Contact // answers of FIND_NODE and FIND_PROVIDERS; DIAL: one, DIAL_BACK's: at most dialBackBy
+	nodes     []Contact // answers of FIND_NODE, FIND_PROVIDERS and GET_RECORD; DIAL: one, DIAL_BACK's: at most dialBackBy
 
 	pad int // zero bytes at the end, requests only
 }
@@ -125,6 +137,14 @@ func (m *message) size() int {
 	switch m.kind {
 	case kindFindNode, kindFindProviders:
 		n += stc.HashSize
+	case kindGetRecord:
+		n += stc.HashSize + 8
+	case kindPutRecord:
+		n += 4 + len(m.record)
+	case kindPutRecord | kindAnswer:
+		n++
+	case kindGetRecord | kindAnswer:
+		n += 1 + len(m.record) + 1 + listSize(m.nodes, nodeSize)
 	case kindAddProvider:
 		n += 4 + webSocketSize + 1 + len(m.keys)*stc.HashSize
 	case kindAddProvider | kindAnswer:
@@ -166,6 +186,17 @@ func (m *message) append(dst []byte) []byte {
 	switch m.kind {
 	case kindFindNode, kindFindProviders:
 		dst = append(dst, m.target[:]...)
+	case kindGetRecord:
+		dst = append(dst, m.target[:]...)
+		dst = binary.BigEndian.AppendUint64(dst, m.above)
+	case kindPutRecord:
+		dst = binary.BigEndian.AppendUint32(dst, m.ttl)
+		dst = append(dst, m.record...)
+	case kindPutRecord | kindAnswer:
+		dst = append(dst, byte(m.code))
+	case kindGetRecord | kindAnswer:
+		dst = append(append(dst, byte(m.recordState())), m.record...)
+		dst = appendContacts(dst, m.nodes)
 	case kindAddProvider:
 		dst = binary.BigEndian.AppendUint32(dst, m.ttl)
 		dst = binary.BigEndian.AppendUint16(dst, m.webSocket)
@@ -219,6 +250,26 @@ func decodeMessage(b []byte) (message, error) {
 	case kindPing, kindPing | kindAnswer, kindChallenge, kindDialBack, kindDial | kindAnswer:
 	case kindFindNode, kindFindProviders:
 		m.target = stc.Hash(r.take(stc.HashSize))
+	case kindGetRecord:
+		m.target = stc.Hash(r.take(stc.HashSize))
+		m.above = binary.BigEndian.Uint64(r.take(8))
+	case kindPutRecord:
+		m.ttl = binary.BigEndian.Uint32(r.take(4))
+		m.record = r.record()
+	case kindPutRecord | kindAnswer:
+		m.code = putCode(r.take(1)[0])
+		r.bad = r.bad || m.code >= putCodes
+	case kindGetRecord | kindAnswer:
+		switch recordState(r.take(1)[0]) {
+		case recordNone:
+		case recordWhole:
+			m.record = r.record()
+		case recordCut:
+			m.record, m.cut = r.record(), true
+		default:
+			r.bad = true
+		}
+		m.nodes = r.contacts(nodeSize, r.node)
 	case kindAddProvider:
 		m.ttl = binary.BigEndian.Uint32(r.take(4))
 		m.webSocket = binary.BigEndian.Uint16(r.take(webSocketSize))
@@ -259,6 +310,25 @@ func decodeMessage(b []byte) (message, error) {
 	}
 	m.pad = len(r.b)
 	return m, nil
+}
+
+// recordState is the byte in front of the record in an answer of GET_RECORD.
+type recordState uint8
+
+const (
+	recordNone  recordState = 0 // no record follows
+	recordWhole recordState = 1
+	recordCut   recordState = 2 // for want of room, the list behind the record is not all that it could be
+)
+
+func (m *message) recordState() recordState {
+	switch {
+	case m.record == nil:
+		return recordNone
+	case m.cut:
+		return recordCut
+	}
+	return recordWhole
 }
 
 // contactSize returns the length of the encoding of a contact at addr.
@@ -337,6 +407,18 @@ func (r *reader) cookie() cookie {
 	c := cookie(r.take(cookieSize))
 	r.bad = r.bad || c == cookie{} // would be written without its flag
 	return c
+}
+
+// record returns a copy of a record that is not verified.
+func (r *reader) record() []byte {
+	n, err := recordSize(r.b)
+	if err != nil {
+		r.b, r.bad = nil, true
+		return nil
+	}
+	record := slices.Clone(r.b[:n])
+	r.b = r.b[n:]
+	return record
 }
 
 // contacts reads a list, each member of which is read by one and takes at least

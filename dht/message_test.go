@@ -32,6 +32,12 @@ func TestMessageBytes(t *testing.T) {
 	four, six := contactOf(0x22, "10.1.2.3:4700"), contactOf(0x33, "[2001:db8::1]:4701")
 	onlyWebSocket := contactOf(0x22, "10.1.2.4:0")
 	onlyWebSocket.WebSocket = 4780
+	// The shape is what counts here; the signature is not looked at.
+	recordHex := key22 + "0000000000000003" + "0002" + "abcd" + strings.Repeat("44", 64)
+	record, err := hex.DecodeString(recordHex)
+	if err != nil {
+		t.Fatal(err)
+	}
 	four22, six33 := "04"+"0a010203"+"125c"+key22, "06"+"20010db8000000000000000000000001"+"125d"+key33
 	for _, test := range []struct {
 		m    message
@@ -55,6 +61,12 @@ func TestMessageBytes(t *testing.T) {
 		{message{kind: kindDialBack | kindAnswer, nodes: []Contact{four}}, "018500" + tx + "01" + four22},
 		{message{kind: kindDial, nodes: []Contact{six}}, "010600" + tx + six33},
 		{message{kind: kindDial | kindAnswer}, "018600" + tx},
+		{message{kind: kindGetRecord, target: target, above: 0x1122}, "010700" + tx + t11 + "0000000000001122"},
+		{message{kind: kindGetRecord | kindAnswer, nodes: []Contact{four}}, "018700" + tx + "00" + "01" + four22},
+		{message{kind: kindGetRecord | kindAnswer, record: record, nodes: []Contact{four}}, "018700" + tx + "01" + recordHex + "01" + four22},
+		{message{kind: kindGetRecord | kindAnswer, record: record, cut: true}, "018700" + tx + "02" + recordHex + "00"},
+		{message{kind: kindPutRecord, ttl: 172800, record: record}, "010800" + tx + "0002a300" + recordHex},
+		{message{kind: kindPutRecord | kindAnswer, code: putFull}, "018800" + tx + "02"},
 	} {
 		test.m.tx = 0x0102030405060708
 		got := test.m.append(nil)
@@ -88,6 +100,11 @@ func TestSizes(t *testing.T) {
 	if full.size() > maxMessage {
 		t.Errorf("ADD_PROVIDER of %d keys is %d bytes", maxKeys, full.size())
 	}
+	put := message{kind: kindPutRecord, proof: cookie{1}, grant: cookie{1}, record: Record{seq: 1, value: strings.Repeat("v", MaxRecordValue)}.bytes()}
+	get := message{kind: kindGetRecord | kindAnswer, grant: cookie{1}, record: put.record, nodes: []Contact{contactOf(1, "[2001:db8::1]:1")}}
+	if put.size() > maxMessage || get.size() > maxMessage {
+		t.Errorf("the longest record makes a PUT_RECORD of %d bytes and an answer of %d", put.size(), get.size())
+	}
 	if h := frame.AppendHeader(nil, frame.Header{Type: frame.TypeDHT}); hex.EncodeToString(h) != "060000000000000000000000" {
 		t.Errorf("header %x", h)
 	}
@@ -97,14 +114,26 @@ func TestDecodeRefuses(t *testing.T) {
 	const tx = "0102030405060708"
 	zero16, t11 := strings.Repeat("00", 16), strings.Repeat("11", 32)
 	node := "04" + "0a010203" + "125c" + strings.Repeat("22", 32)
+	record := strings.Repeat("22", 32) + "0000000000000003" + "0002" + "abcd" + strings.Repeat("44", 64)
 	for name, in := range map[string]string{
 		"nothing":                    "",
 		"short":                      "010100" + tx[:14],
 		"version 0":                  "000100" + tx,
 		"version 2":                  "020100" + tx,
 		"kind 0":                     "010000" + tx,
-		"kind 7":                     "010700" + tx,
-		"answer 7":                   "018700" + tx,
+		"kind 9":                     "010900" + tx,
+		"answer 9":                   "018900" + tx,
+		"above cut":                  "010700" + tx + t11 + "00000000000000",
+		"record cut":                 "010800" + tx + "00000001" + record[:len(record)-2],
+		"record of number 0":         "010800" + tx + "00000001" + record[:64] + "0000000000000000" + record[80:],
+		"record of 901 bytes":        "010800" + tx + "00000001" + record[:80] + "0385" + strings.Repeat("00", 901+64),
+		"record without a signature": "010800" + tx + "00000001" + record[:80] + "0042" + record[84:],
+		"record without a ttl":       "010800" + tx + "0000",
+		"record of state 3":          "018700" + tx + "03" + record + "00",
+		"no record and one":          "018700" + tx + "00" + record + "00",
+		"record without nodes":       "018700" + tx + "01" + record,
+		"unknown code":               "018800" + tx + "04",
+		"code cut":                   "018800" + tx,
 		"dial nobody":                "010600" + tx,
 		"dial two":                   "010600" + tx + node + node,
 		"dialled by three":           "018500" + tx + "03" + node + node + node,
@@ -164,10 +193,16 @@ var anyContact = rapid.Custom(func(t *rapid.T) Contact {
 	return NewContact(keyOf(rapid.ByteRange(1, 127).Draw(t, "key")), netip.AddrPortFrom(addr, rapid.Uint16Min(1).Draw(t, "port")))
 })
 
+// anyRecord has the shape of a record and no valid signature.
+var anyRecord = rapid.Custom(func(t *rapid.T) []byte {
+	r := Record{key: keyOf(1), seq: rapid.Uint64Min(1).Draw(t, "seq"), value: strings.Repeat("v", rapid.IntRange(0, MaxRecordValue).Draw(t, "length"))}
+	return r.bytes()
+})
+
 func TestMessageRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := message{
-			kind:   rapid.SampledFrom([]kind{0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86}).Draw(t, "kind"),
+			kind:   rapid.SampledFrom([]kind{0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88}).Draw(t, "kind"),
 			client: rapid.Bool().Draw(t, "client"),
 			tx:     rapid.Uint64().Draw(t, "tx"),
 		}
@@ -193,6 +228,19 @@ func TestMessageRoundTrip(t *testing.T) {
 				m.providers[i].WebSocket = rapid.Uint16().Draw(t, "ws")
 			}
 			m.nodes = rapid.SliceOfN(anyContact, 0, 10).Draw(t, "nodes")
+		case kindGetRecord:
+			m.target = anyHash.Draw(t, "target")
+			m.above = rapid.Uint64().Draw(t, "above")
+		case kindPutRecord:
+			m.ttl = rapid.Uint32().Draw(t, "ttl")
+			m.record = anyRecord.Draw(t, "record")
+		case kindPutRecord | kindAnswer:
+			m.code = putCode(rapid.ByteMax(byte(putCodes-1)).Draw(t, "code"))
+		case kindGetRecord | kindAnswer:
+			if rapid.Bool().Draw(t, "found") {
+				m.record, m.cut = anyRecord.Draw(t, "record"), rapid.Bool().Draw(t, "cut")
+			}
+			m.nodes = rapid.SliceOfN(anyContact, 0, 1).Draw(t, "nodes")
 		case kindDial:
 			m.nodes = rapid.SliceOfN(anyContact, 1, 1).Draw(t, "nodes")
 		case kindDialBack | kindAnswer:
@@ -227,6 +275,10 @@ func FuzzDecodeMessage(f *testing.F) {
 		{kind: kindFindProviders | kindAnswer, provides: true, providers: []Contact{contactOf(1, "[fd00::1]:1")}},
 		{kind: kindAddProvider | kindAnswer, stored: 1},
 		{kind: kindDialBack, pad: 40},
+		{kind: kindGetRecord, target: stc.Sum(nil), above: 3, pad: 9},
+		{kind: kindGetRecord | kindAnswer, record: Record{seq: 1, value: "v"}.bytes(), nodes: []Contact{contactOf(1, "10.0.0.1:1")}},
+		{kind: kindPutRecord, ttl: 5, record: Record{seq: 1}.bytes()},
+		{kind: kindPutRecord | kindAnswer, code: putStale},
 		{kind: kindDialBack | kindAnswer, nodes: []Contact{contactOf(1, "10.0.0.1:1")}},
 		{kind: kindDial, nodes: []Contact{contactOf(1, "[fd00::1]:1")}},
 	} {

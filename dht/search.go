@@ -19,6 +19,9 @@ type search struct {
 	over     bool
 	requests int // datagrams sent
 
+	asks       kind                    // FIND_NODE, FIND_PROVIDERS or GET_RECORD
+	above      uint64                  // GET_RECORD: the record must have a higher sequence number
+	record     Record                  // the newest that was found
 	seen       map[providerAt]struct{} // providers that were reported
 	onProvider func(Contact)           // told of each provider once; nil if none are looked for
 	onStep     func(now time.Time)     // called when a call has come to something and the search goes on, if not nil
@@ -43,6 +46,7 @@ const maxProviderAddrs = 4
 // searchResult is how a search ended.
 type searchResult struct {
 	closest []Contact // the closest nodes that answered, at most K
+	record  Record    // the newest record, if one was looked for and found
 	stats   LookupStats
 	err     error // ErrNoNodes, ErrNoAnswer, or what cancel was told
 }
@@ -78,27 +82,47 @@ func (m *machine) startSearch(now time.Time, purpose Purpose, target stc.Hash, o
 
 // startSearchOf is startSearch for the k closest nodes.
 func (m *machine) startSearchOf(now time.Time, purpose Purpose, target stc.Hash, k int, onProvider func(Contact), onDone func(time.Time, searchResult)) *search {
-	s := &search{
+	s := m.newSearch(now, purpose, target, k, onDone)
+	if onProvider != nil {
+		s.asks, s.onProvider, s.seen = kindFindProviders, onProvider, make(map[providerAt]struct{})
+		s.found(m.records.get(m.rng, now, target, m.cfg.MaxProviders, netip.AddrPort{}))
+	}
+	s.start(now)
+	return s
+}
+
+// startRecordSearch begins a search for a record with a sequence number higher
+// than above, and for the K nodes closest to its name, as startSearch does.
+func (m *machine) startRecordSearch(now time.Time, purpose Purpose, name stc.Name, above uint64, onDone func(time.Time, searchResult)) *search {
+	s := m.newSearch(now, purpose, stc.Hash(name), m.cfg.K, onDone)
+	s.asks, s.above = kindGetRecord, above
+	s.foundRecord(m.signed.get(now, name))
+	s.start(now)
+	return s
+}
+
+func (m *machine) newSearch(now time.Time, purpose Purpose, target stc.Hash, k int, onDone func(time.Time, searchResult)) *search {
+	return &search{
 		m:       m,
 		purpose: purpose,
+		asks:    kindFindNode,
 		lookup: newLookup(target, lookupConfig{
 			self: m.id, k: k, alpha: m.cfg.Alpha, spare: k / 10, maxAsked: m.cfg.MaxAsked, perSubnet: m.answerPerSubnet(),
 		}),
-		began:      now,
-		deadline:   now.Add(m.cfg.LookupTimeout),
-		onProvider: onProvider,
-		onDone:     onDone,
+		began:    now,
+		deadline: now.Add(m.cfg.LookupTimeout),
+		onDone:   onDone,
 	}
+}
+
+// start begins the search at the nodes that we know.
+func (s *search) start(now time.Time) {
+	m, target := s.m, s.lookup.target
 	m.table.touch(now, target)
 	m.searches = append(m.searches, s)
-	if onProvider != nil {
-		s.seen = make(map[providerAt]struct{})
-		s.found(m.records.get(m.rng, now, target, m.cfg.MaxProviders, netip.AddrPort{}))
-	}
 	s.lookup.add(m.seeds(target))
 	s.lookup.prefer(m.promising(now, target))
 	s.step(now)
-	return s
 }
 
 // step makes the calls that the lookup wants, or ends the search.
@@ -106,10 +130,7 @@ func (s *search) step(now time.Time) {
 	if s.over {
 		return
 	}
-	request := message{kind: kindFindNode, target: s.lookup.target}
-	if s.onProvider != nil {
-		request.kind = kindFindProviders
-	}
+	request := message{kind: s.asks, target: s.lookup.target, above: s.above}
 	opts := callOptions{insist: len(s.lookup.sorted) < s.m.cfg.K, once: len(s.lookup.sorted) >= 2*s.m.cfg.K}
 	// An answer holds K nodes: who looks for more asks each for those around it.
 	around := s.lookup.cfg.k > s.m.cfg.K && s.lookup.arrived()
@@ -136,6 +157,9 @@ func (s *search) report(now time.Time, from Contact, r report) {
 	case callFailed:
 		s.lookup.failed(from.ID)
 	case callAnswered:
+		if s.asks == kindGetRecord && s.takeRecord(now, from, r.answer) {
+			return
+		}
 		if s.onProvider != nil {
 			if r.answer.provides {
 				s.found([]Contact{from})
@@ -150,6 +174,38 @@ func (s *search) report(now time.Time, from Contact, r report) {
 	if s.onStep != nil && !s.over {
 		s.onStep(now)
 	}
+}
+
+// foundRecord takes a record if it is newer than what is wanted or known.
+func (s *search) foundRecord(rec Record) {
+	if rec.seq > s.above {
+		s.record, s.above = rec, rec.seq
+	}
+}
+
+// takeRecord takes the record of an answer, if it is of the name and its
+// signature is right. If the nodes found no room beside it, it asks for them and
+// reports true: the answer to that counts in place of this one.
+func (s *search) takeRecord(now time.Time, from Contact, answer *message) (again bool) {
+	if answer.record == nil {
+		return false
+	}
+	if rawName(answer.record) != stc.Name(s.lookup.target) {
+		s.m.stats.BadRecords++
+	} else if rawSequence(answer.record) > s.above {
+		if rec, err := ParseRecord(answer.record); err == nil {
+			s.foundRecord(rec)
+		} else {
+			s.m.stats.BadRecords++
+		}
+	}
+	if !answer.cut {
+		return false
+	}
+	s.requests++
+	request := message{kind: kindFindNode, target: s.lookup.target}
+	s.m.calls.call(now, from, request, callOptions{}, func(now time.Time, r report) { s.report(now, from, r) })
+	return true
 }
 
 // found reports providers that were not reported before.
@@ -203,7 +259,7 @@ func (s *search) finish(now time.Time, err error) {
 	s.over = true
 	s.m.searches = slices.DeleteFunc(s.m.searches, func(x *search) bool { return x == s })
 	counts := s.lookup.stats
-	r := searchResult{closest: s.lookup.result(), err: err, stats: s.stats(now)}
+	r := searchResult{closest: s.lookup.result(), record: s.record, err: err, stats: s.stats(now)}
 	r.stats.Complete = err == nil && s.lookup.complete()
 	if k := s.lookup.cfg.k; r.stats.Complete && k >= publishK && len(r.closest) == k {
 		s.m.estimate.closest(s.lookup.target, r.closest[k-1].ID, k)
@@ -212,14 +268,14 @@ func (s *search) finish(now time.Time, err error) {
 	switch {
 	case err != nil:
 		total.Cancelled++
-	case len(s.seen) > 0:
+	case len(s.seen) > 0, !s.record.IsZero():
 		total.Found++
 	case counts.answered == 0:
 		total.NoAnswer++
 		if r.err = ErrNoAnswer; counts.asked == 0 {
 			r.err = ErrNoNodes
 		}
-	case s.onProvider != nil:
+	case s.onProvider != nil, s.purpose == PurposeRecord:
 		total.Empty++
 	default:
 		total.Found++

@@ -3,6 +3,8 @@ package dht
 import (
 	"net/netip"
 	"time"
+
+	"github.com/seigr/sttnode/stc"
 )
 
 // maxVerifying bounds the nodes that are being pinged because they asked.
@@ -31,7 +33,7 @@ func (m *machine) serve(now time.Time, from Contact, req *message, size int) {
 		limit = size - sealOverhead
 		switch {
 		case req.kind == kindPing:
-		case (req.kind == kindFindNode || req.kind == kindFindProviders) && size == MaxDatagram:
+		case (req.kind == kindFindNode || req.kind == kindFindProviders || req.kind == kindGetRecord) && size == MaxDatagram:
 			limit -= barePing // for the ping in return
 		default:
 			answer.kind = kindChallenge
@@ -57,6 +59,10 @@ func (m *machine) serve(now time.Time, from Contact, req *message, size int) {
 		m.findProviders(now, &answer, req, from, limit)
 	case kindAddProvider | kindAnswer:
 		answer.stored = m.store(now, from, req)
+	case kindGetRecord | kindAnswer:
+		m.getRecord(now, &answer, req, from, limit)
+	case kindPutRecord | kindAnswer:
+		answer.code = m.putRecord(now, req, from)
 	case kindDialBack | kindAnswer:
 		answer.nodes = m.reach.dialBack(now, from)
 	case kindDial | kindAnswer:
@@ -150,4 +156,46 @@ func (m *machine) store(now time.Time, from Contact, req *message) uint32 {
 		}
 	}
 	return stored
+}
+
+// fewNodes: an answer with a record that has fewer nodes, and could have had
+// more, says so.
+const fewNodes = 8
+
+// getRecord fills the answer to a GET_RECORD: the record, if the asker has not
+// the same, and the closest nodes that there is room for. A record that is too
+// long for what an asker without proof is granted makes it a challenge.
+func (m *machine) getRecord(now time.Time, answer, req *message, from Contact, limit int) {
+	name := stc.Name(req.target)
+	if linked(from.Addr) {
+		m.errands.record(now, name)
+	}
+	rec := m.signed.get(now, name)
+	nodes := m.nodesFor(req, from, maxMessage)
+	if rec.seq > req.above {
+		answer.record = rec.bytes()
+		if answer.size() > limit {
+			answer.kind, answer.record = kindChallenge, nil
+			return
+		}
+	}
+	answer.nodes = fitting(nodes, limit-answer.size(), nodeSize)
+	answer.cut = answer.record != nil && len(answer.nodes) < min(len(nodes), fewNodes)
+}
+
+// putRecord holds the record of a PUT_RECORD, or says why not.
+func (m *machine) putRecord(now time.Time, req *message, from Contact) putCode {
+	ttl := time.Duration(req.ttl) * time.Second
+	if code, known := m.signed.refuses(now, req.record, ttl); known {
+		return code
+	}
+	rec, err := ParseRecord(req.record)
+	if err != nil {
+		return putInvalid
+	}
+	code := m.signed.add(now, rec, from, ttl)
+	if code == putStored && linked(from.Addr) {
+		m.keeper.relay(now, rec)
+	}
+	return code
 }

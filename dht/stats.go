@@ -13,6 +13,8 @@ const (
 	MethodAddProvider                 // I have this content; or: no longer
 	MethodDialBack                    // have somebody call me
 	MethodDial                        // call this node
+	MethodGetRecord                   // what does this name stand for?
+	MethodPutRecord                   // this name stands for that
 	methods
 )
 
@@ -65,10 +67,11 @@ const (
 	PurposeNode                     // FindNode
 	PurposePublish                  // to store a record, or to store it again
 	PurposeRefresh                  // to keep the table filled
+	PurposeRecord                   // GetRecord
 	purposes
 )
 
-var purposeNames = [purposes]string{"providers", "node", "publish", "refresh"}
+var purposeNames = [purposes]string{"providers", "node", "publish", "refresh", "record"}
 
 // String returns the purpose as one lower-case word, as fit for a metric's label.
 func (p Purpose) String() string { return purposeNames[p] }
@@ -78,8 +81,8 @@ const maxHops = 15
 
 // PurposeStats counts the lookups of one purpose that have ended.
 type PurposeStats struct {
-	Found     uint64 // at least one provider; or, if none was looked for, at least one node that answered
-	Empty     uint64 // nodes answered, no provider was found
+	Found     uint64 // at least one provider, or a record; or, if neither was looked for, at least one node that answered
+	Empty     uint64 // nodes answered, no provider or record was found
 	NoAnswer  uint64 // nobody answered, or there was nobody to ask
 	Cancelled uint64 // by the caller, or because the DHT was closed
 	TimedOut  uint64 // of the above, how many ended by Config.LookupTimeout
@@ -120,6 +123,10 @@ type Stats struct {
 	Table TableStats
 	Peers int           // remembered beyond the table, most of it included
 	RTT   time.Duration // smoothed over all peers; 0 before the first answer
+
+	BadRecords    uint64 // signed records in answers that were not what they had to be
+	SignedRecords int    // signed records held for others, our own included
+	KeptRecords   int    // signed records that we keep published
 
 	Records     int // provider records held for others
 	RecordKeys  int // keys that those are about

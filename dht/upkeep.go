@@ -79,6 +79,7 @@ func (u *upkeep) advance(now time.Time) {
 	if !u.expireRecords.After(now) {
 		u.expireRecords = now.Add(expireEvery)
 		u.m.records.expire(now)
+		u.m.signed.expire(now)
 	}
 	if u.m.table.len() == 0 {
 		return

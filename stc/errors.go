@@ -12,6 +12,10 @@ var (
 	ErrBadHash = errors.New("stc: not a hash")
 	// ErrBadKey: 32 bytes are not the public key of a node: not canonical, sign bit set, not on the curve or of low order.
 	ErrBadKey = errors.New("stc: not a node's public key")
+	// ErrBadName: a text is not a name: cut, mistyped, or something else.
+	ErrBadName = errors.New("stc: not a name")
+	// ErrBadLabel: a text cannot be the label of a name, see CheckLabel.
+	ErrBadLabel = errors.New("stc: not a label")
 	// ErrTooManyPeerSeeds: the keyring already holds MaxPeerSeeds seeds.
 	ErrTooManyPeerSeeds = errors.New("stc: too many seeds for single peers")
 	// ErrWrongSeed: the other side does not use the shared seed that we expect of it.

@@ -4,7 +4,6 @@ import (
 	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/sha512"
-	"encoding/binary"
 	"fmt"
 )
 
@@ -35,18 +34,7 @@ func NewIdentity(nodeSeed []byte) (*Identity, error) {
 	prk := extract(nodeSeed, []byte(saltNodeSeed))
 	defer clear(prk)
 	secret := &identitySecret{prk: [keySize]byte(prk)}
-
-	// Half of all Ed25519 keys have sign bit 0. The counter goes on until one does.
-	var counter [4]byte
-	for n := uint32(0); ; n++ {
-		binary.BigEndian.PutUint32(counter[:], n)
-		seed := expandKey(prk, infoIdentity+string(counter[:]))
-		secret.signing = ed25519.NewKeyFromSeed(seed[:])
-		clear(seed[:])
-		if secret.signing[ed25519.SeedSize+31]&0x80 == 0 {
-			break
-		}
-	}
+	secret.signing = deriveSigning(prk, infoIdentity, "")
 	public := PublicKey(secret.signing.Public().(ed25519.PublicKey))
 
 	// RFC 8032 §5.1.5: the scalar of an Ed25519 key is the first half of SHA-512(seed), clamped as X25519 clamps.

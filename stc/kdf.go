@@ -16,6 +16,7 @@ const (
 // Info strings of HKDF-Expand, one for each purpose. None is a prefix of another, because some are followed by variable bytes.
 const (
 	infoIdentity     = "stt v1 identity ed25519" // ‖ counter, 4 bytes big-endian
+	infoNameKey      = "stt v1 name ed25519"     // ‖ counter, 4 bytes big-endian ‖ label
 	infoStore        = "stt v1 store key"
 	infoDerived      = "stt v1 derived key: " // ‖ label
 	infoPSK          = "stt v1 noise psk"
@@ -33,6 +34,8 @@ const (
 	infoPacketKey    = "stt v1 packet key" // ‖ suite, 1 byte ‖ epoch, 4 bytes big-endian
 	infoPacketIV     = "stt v1 packet iv"  // ‖ suite, 1 byte ‖ epoch, 4 bytes big-endian
 	domainNodeID     = "stt node id v1"    // hashed in front of the public key
+	domainName       = "stt name v1"       // hashed in front of the public key
+	domainNameCheck  = "stt name text v1"  // hashed in front of the name
 	keySize          = 32
 	packetNonceSize  = 12
 	datagramNonceLen = 24

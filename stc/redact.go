@@ -41,6 +41,15 @@ func (id Identity) Format(f fmt.State, _ rune) { redact(f, id.String()) }
 // LogValue is String as a log value.
 func (id Identity) LogValue() slog.Value { return slog.StringValue(id.String()) }
 
+// String returns the name, which is public, and nothing of the private key.
+func (k NameKey) String() string { return "stc.NameKey(" + k.public.Name().String() + ")" }
+
+// Format writes String, whatever the verb.
+func (k NameKey) Format(f fmt.State, _ rune) { redact(f, k.String()) }
+
+// LogValue is String as a log value.
+func (k NameKey) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
 // String returns the network ID, which is public, and nothing of the seeds.
 func (k *Keyring) String() string {
 	if k == nil || k.network == nil {

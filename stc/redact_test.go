@@ -32,9 +32,13 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	}
 	packet := mustPacketKey(t, traffic, SuiteAES256GCM, 0)
 	store, sealer := NewStoreCipher(id.StoreKey()), NewDatagramSealer(id, kr, 0)
+	name, err := id.NameKey("film")
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	secrets := map[string][]byte{
-		"node PRK": id.secret.prk[:], "signing seed": id.secret.signing.Seed(), "X25519 key": id.secret.dh.Bytes(),
+		"node PRK": id.secret.prk[:], "signing seed": id.secret.signing.Seed(), "name's seed": name.secret.signing.Seed(), "X25519 key": id.secret.dh.Bytes(),
 		"psk": kr.network.psk[:], "outer key": kr.network.outer[:], "pair secret": kr.network.pair[:],
 		"peer's psk": peerKeys.psk[:], "traffic secret": traffic[:], "ephemeral key": open.dh.ephemeral.private[:], "K1": store.k1[:],
 	}
@@ -50,9 +54,10 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		packet   *PacketKey
 		store    *StoreCipher
 		sealer   *DatagramSealer
+		name     *NameKey
 	}
-	in := nested{id, kr, *traffic, open, id, kr, traffic, open, packet, store, sealer}
-	direct := []any{id, *id, kr, traffic, *traffic, initiator, open, packet, store, sealer, []any{*traffic, *id, kr}}
+	in := nested{id, kr, *traffic, open, id, kr, traffic, open, packet, store, sealer, name}
+	direct := []any{id, *id, kr, traffic, *traffic, initiator, open, packet, store, sealer, name, *name, []any{*traffic, *id, kr}}
 	structs := []any{in, &in, []any{in}, map[string]any{"x": in}}
 	structVerbs := []string{"%v", "%+v", "%#v", "%x", "%X", "% x", "%d", "%o", "%b"}
 	allVerbs := append([]string{"%s", "%q", "%c", "%U", "%t", "%e", "%z"}, structVerbs...)

@@ -64,7 +64,8 @@ func (g *putGroup) wait(ctx context.Context) error {
 }
 
 // Put stores a blob of 0 to MaxBlobSize bytes and returns its hash. When it returns without error, the blob survives a crash
-// and a loss of power. Concurrent calls share their syncs. Errors: ErrTooLarge, ErrDiskFull.
+// and a loss of power, until it is deleted or, being part of no content, collected: see [Storage]. Concurrent calls share their syncs.
+// Errors: ErrTooLarge, ErrLimit, ErrDiskFull.
 func (s *Store) Put(ctx context.Context, data []byte) (stc.Hash, error) {
 	h := stc.Sum(data)
 	return h, s.PutVerified(ctx, []stc.Hash{h}, [][]byte{data})

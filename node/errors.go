@@ -32,6 +32,14 @@ var (
 	// ErrWrongSeed reports that other nodes were reached and hold another
 	// shared seed, so that they do not talk to us.
 	ErrWrongSeed = session.ErrWrongSeed
+	// ErrWrongPeer reports an address that belongs to another node than the
+	// one that was meant.
+	ErrWrongPeer = session.ErrWrongPeer
+	// ErrNoAnswer reports that nobody answers at an address, or not in time.
+	ErrNoAnswer = session.ErrHandshakeTimeout
+	// ErrSilent reports a session whose peer has been silent for the idle
+	// timeout.
+	ErrSilent = session.ErrIdleTimeout
 	// ErrNoProvider reports a content that nobody in the network provides.
 	// The error is a [*NoProviderError].
 	ErrNoProvider = errors.New("node: nobody provides the content")

@@ -15,6 +15,19 @@ import (
 // reservedProtocols is what the names of the node's own protocols begin with.
 const reservedProtocols = "stt/"
 
+// What protocols of an application need of package session, for programs that
+// import only this one.
+type (
+	// Stream is one of many byte streams in a session, and a net.Conn.
+	Stream = session.Stream
+	// StreamError says that a stream was reset, by whom and with which code.
+	StreamError = session.StreamError
+)
+
+// CodeApplication is the first of the codes that an application may use in
+// Stream.Reset and Stream.CloseRead.
+const CodeApplication = session.CodeApplication
+
 // Handler speaks an application's protocol on a stream that a peer has opened.
 // [session.Stream.Session] tells who it is. The stream is the handler's until
 // it returns; then it is closed, and what was written is still delivered. ctx

@@ -55,6 +55,10 @@ func commands() []*command {
 		storeUnpinCommand(),
 		storeRemoveCommand(),
 		storeCollectCommand(),
+		listenCommand(),
+		sendCommand(),
+		exposeCommand(),
+		forwardCommand(),
 		demoCommand(),
 		versionCommand(),
 	}
@@ -163,7 +167,11 @@ func (a *app) run(ctx context.Context, c *command, args []string) error {
 		}
 		return usagef("%v", err)
 	}
-	if err := applySettings(fs, a.lookupEnv); err != nil {
+	var except []string
+	if c.group&groupPart != 0 {
+		except = ownSettings
+	}
+	if err := applySettings(fs, a.lookupEnv, except); err != nil {
 		return err
 	}
 	log, err := newLogger(a.stderr, a.options.logLevel)
@@ -177,7 +185,7 @@ func (a *app) run(ctx context.Context, c *command, args []string) error {
 		if err := fs.Parse(args); err != nil {
 			return o, err
 		}
-		return o, applySettings(fs, a.lookupEnv)
+		return o, applySettings(fs, a.lookupEnv, except)
 	}
 	return run(ctx, a, fs.Args())
 }

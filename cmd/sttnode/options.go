@@ -20,12 +20,19 @@ const (
 	groupSeed                         // --shared-seed-file
 	groupNet                          // --listen --ws-… --bootstrap --metrics --ready-file
 	groupLimits                       // --limit-up --limit-down --limit-peer --limit
+	groupPart                         // runs beside the node of the directory
 
 	groupStore = groupOutput | groupDir
 	groupNode  = groupStore | groupSeed | groupNet
 
 	groupTransfer = groupNode | groupLimits
+	groupBeside   = groupNode | groupPart
 )
+
+// ownSettings are the settings that no two processes can share: from the
+// environment and the settings file they are for the node of the directory, and
+// not for what runs beside it.
+var ownSettings = []string{"listen", "ws-listen", "ws-cert", "ws-key", "metrics", "ready-file"}
 
 // defaultListen is where a node listens unless told otherwise. The number is
 // no registered service's.
@@ -60,7 +67,11 @@ func (o *options) define(fs *pflag.FlagSet, group flagGroup) {
 		fs.StringVar(&o.sharedSeedFile, "shared-seed-file", "", "file `F` with the network's shared seed (default: shared.seed in --dir)")
 	}
 	if group&groupNet != 0 {
-		fs.StringVar(&o.listen, "listen", defaultListen, "UDP `HOST:PORT` to listen on; port 0 takes a free one")
+		listen := defaultListen
+		if group&groupPart != 0 {
+			listen = ":0"
+		}
+		fs.StringVar(&o.listen, "listen", listen, "UDP `HOST:PORT` to listen on; port 0 takes a free one")
 		fs.StringVar(&o.wsListen, "ws-listen", "", "take WebSocket connections on TCP `HOST:PORT` as well; port 0 takes a free one")
 		fs.StringVar(&o.wsCert, "ws-cert", "", "speak TLS (wss://) on --ws-listen, with the certificate chain in PEM file `F`, self-signed or not")
 		fs.StringVar(&o.wsKey, "ws-key", "", "PEM file `F` with the key of --ws-cert")

@@ -9,12 +9,14 @@ import (
 	"os"
 
 	"github.com/seigr/sttnode/node"
+	"github.com/seigr/sttnode/stc"
 )
 
 // runningNode is a started node and what the command line adds to it.
 type runningNode struct {
 	*node.Node
 	app     *app
+	id      stc.Hash // by which people name it
 	metrics *metricsServer
 	reload  func() // ends the watch for SIGHUP
 }
@@ -72,11 +74,21 @@ func (o *options) checkTLS() error {
 
 // startNode starts a node, its metrics and its ready file. The caller stops it.
 func (a *app) startNode(ctx context.Context, cfg node.Config) (*runningNode, error) {
+	return a.startNodeAs(ctx, cfg, cfg.Identity.NodeID(), func(*runningNode) error { return nil })
+}
+
+// startNodeAs is startNode for a node that people know by another ID, and that
+// prepare gets before others reach it.
+func (a *app) startNodeAs(ctx context.Context, cfg node.Config, id stc.Hash, prepare func(*runningNode) error) (*runningNode, error) {
 	n, err := node.New(cfg)
 	if errors.Is(err, node.ErrAddress) {
 		return nil, usagef("--listen: %v", err)
 	}
 	if err != nil {
+		return nil, err
+	}
+	r := &runningNode{Node: n, app: a, id: id}
+	if err := prepare(r); err != nil {
 		return nil, err
 	}
 	// Whoever waits for the ready file must not find an earlier run's.
@@ -96,7 +108,6 @@ func (a *app) startNode(ctx context.Context, cfg node.Config) (*runningNode, err
 		}
 		return nil, err
 	}
-	r := &runningNode{Node: n, app: a}
 	r.reload = onHangup(r.reloadLimits)
 	if err := r.offer(); err != nil {
 		return nil, errors.Join(err, r.stop())
@@ -104,7 +115,7 @@ func (a *app) startNode(ctx context.Context, cfg node.Config) (*runningNode, err
 	if advice := n.SocketBuffers().Advice(); advice != "" {
 		a.note("Note: %s", advice)
 	}
-	a.log.Info("listening", "node", n.ID(), "udp", n.Addr(), "ws", n.WebSocketURL())
+	a.log.Info("listening", "node", id, "udp", n.Addr(), "ws", n.WebSocketURL())
 	return r, nil
 }
 
@@ -131,7 +142,7 @@ func (r *runningNode) offer() (err error) {
 	}
 	if o.readyFile != "" {
 		return writeReady(o.readyFile, readyInfo{
-			NodeID:  r.ID().String(),
+			NodeID:  r.id.String(),
 			UDP:     r.Addr().String(),
 			WS:      r.WebSocketURL(),
 			Metrics: r.metrics.addr(),

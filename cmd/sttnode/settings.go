@@ -30,11 +30,11 @@ type setting struct {
 }
 
 // applySettings fills what the command line left open from the environment,
-// then from the settings file.
-func applySettings(flags *pflag.FlagSet, lookupEnv func(string) (string, bool)) error {
+// then from the settings file; but not those whose names are in except.
+func applySettings(flags *pflag.FlagSet, lookupEnv func(string) (string, bool), except []string) error {
 	var err error
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || err != nil {
+		if f.Changed || err != nil || slices.Contains(except, f.Name) {
 			return
 		}
 		name := envName(f.Name)
@@ -64,6 +64,9 @@ func applySettings(flags *pflag.FlagSet, lookupEnv func(string) (string, bool)) 
 		return usagef("settings file %s: %v", path, err)
 	}
 	for _, s := range settings {
+		if slices.Contains(except, s.name) {
+			continue
+		}
 		if err := applySetting(flags, s, given); err != nil {
 			return usagef("settings file %s: line %d: %v", path, s.line, err)
 		}

@@ -2,7 +2,7 @@
 //
 // The picture is the one of docs/ARCHITECTURE.md. The arrows only point down:
 //
-//	floor 5   cmd/sttnode                    integration
+//	floor 5   cmd/sttnode                    integration   examples
 //	floor 4                     node                      the only place that knows all
 //	floor 3                     swarm                     swarm → content
 //	floor 2   session      dht        content             these three never import each other
@@ -49,6 +49,8 @@ var House = []Rule{
 
 	// The command line meets the network through node alone; it opens a store by itself for `store`, and parses hashes.
 	{Dir: "cmd", Floor: 5, Imports: []string{"node", "content", "stc"}},
+	// Programs for people to read use the library as a stranger would.
+	{Dir: "examples", Floor: 5, Imports: []string{"node", "session", "content", "frame", "stc", "event"}},
 	{Dir: "integration", Floor: 5, Imports: []string{"node", "swarm", "session", "session/transport", "dht", "content", "frame", "stc", "event"}},
 }
 

@@ -29,6 +29,13 @@ type Config struct {
 	// ErrNoStore.
 	Dir string
 
+	// Owner is whose names the node publishes, see [Node.PublishName]. Identity.
+	Owner *stc.Identity
+	// NamesDir is where the published names are remembered. A node that others
+	// can call keeps those in it published. The directory names in Dir; without
+	// Dir, names are not remembered.
+	NamesDir string
+
 	// Listen is the UDP address, host:port; port 0 takes a free one.
 	// DefaultListen.
 	Listen string
@@ -89,6 +96,12 @@ type Config struct {
 func (c Config) withDefaults() (Config, error) {
 	if c.Identity == nil || c.Keyring == nil {
 		return c, errors.New("node: configuration without identity or keyring")
+	}
+	if c.Owner == nil {
+		c.Owner = c.Identity
+	}
+	if c.NamesDir == "" && c.Dir != "" {
+		c.NamesDir = NamesDir(c.Dir)
 	}
 	if c.Listen == "" {
 		c.Listen = DefaultListen

@@ -72,6 +72,9 @@ var (
 	// ErrNoStore reports a call that needs the store, of a node without
 	// Config.Dir.
 	ErrNoStore = errors.New("node: this node has no store, because it was given no directory")
+	// ErrNoName reports a name that stands for nothing: nobody has published
+	// it in the last 48 hours, or its owner has taken it back.
+	ErrNoName = errors.New("node: nobody knows what the name stands for")
 	// ErrTooManyPeers reports that all sessions that the node may hold are in
 	// use.
 	ErrTooManyPeers = errors.New("node: too many peers")

@@ -113,6 +113,9 @@ func (n *Node) Start(ctx context.Context) error {
 	if n.cfg.Dir != "" {
 		n.wg.Go(n.saveTableLoop)
 	}
+	if n.keepsNames() {
+		n.wg.Go(n.keepNamesLoop)
+	}
 	return nil
 }
 

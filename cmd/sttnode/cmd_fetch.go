@@ -156,7 +156,11 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 		fetchCtx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%w: not done after %v", errTimedOut, f.timeout))
 		defer cancel()
 	}
-	result, err := n.fetch(fetchCtx, want.root, opts)
+	root, err := want.resolve(fetchCtx, n.Node, f.search)
+	var result node.FetchResult
+	if err == nil {
+		result, err = n.fetch(fetchCtx, root, opts)
+	}
 	if err == nil {
 		n.report(result)
 		if f.serve {

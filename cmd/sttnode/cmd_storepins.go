@@ -81,6 +81,9 @@ func parseRoots(args []string) ([]stc.Hash, error) {
 		if err != nil {
 			return nil, err
 		}
+		if !c.name.IsZero() {
+			return nil, usagef("what the name stands for says the network: sttnode name resolve %v", c.name)
+		}
 		roots = append(roots, c.root)
 	}
 	return roots, nil

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -47,14 +47,12 @@ Example:
 				if err != nil {
 					return err
 				}
-				if len(given) == 0 {
-					ctx, cancel := context.WithTimeout(ctx, *timeout)
-					defer cancel()
-					if given, err = a.findProviders(ctx, want.root); err != nil {
+				t := node.Ticket{Root: want.root}
+				if len(given) == 0 || !want.name.IsZero() {
+					if t, err = a.findTicket(ctx, want, len(given) == 0, *timeout); err != nil {
 						return err
 					}
 				}
-				t := node.Ticket{Root: want.root}
 				for _, p := range append(given, want.peers...) {
 					if !slices.Contains(t.Peers, p) && len(t.Peers) < node.MaxTicketPeers {
 						t.Peers = append(t.Peers, p)
@@ -91,34 +89,22 @@ func (a *app) printTicket(t node.Ticket) error {
 	return nil
 }
 
-// findProviders asks the network who provides a content. The node that asks is
-// one for this purpose only: that of --dir may be running.
-func (a *app) findProviders(ctx context.Context, root stc.Hash) ([]node.Address, error) {
-	cfg, err := a.networkConfig(func(cfg *node.Config) (err error) {
-		var seed [stc.HashSize]byte
-		_, _ = rand.Read(seed[:]) // never fails
-		cfg.DialOnly, cfg.Listen = true, ":0"
-		cfg.Identity, err = stc.NewIdentity(seed[:])
+// findTicket asks the network which content is wanted, if need be, and, if find
+// is set, who provides it.
+func (a *app) findTicket(ctx context.Context, want contentArg, find bool, timeout time.Duration) (t node.Ticket, err error) {
+	err = a.visit(ctx, nil, func(n *node.Node) error {
+		root, err := want.resolve(ctx, n, timeout)
+		if t.Root = root; err != nil || !find {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		if t, err = n.FindTicket(ctx, root); errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w: nobody was found who provides %v", errTimedOut, root)
+		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	n, err := node.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := n.Start(ctx); err != nil {
-		return nil, err
-	}
-	t, err := n.FindTicket(ctx, root)
-	if stopErr := n.Stop(context.Background()); stopErr != nil {
-		a.log.Info("the node that asked did not stop in order", "err", stopErr)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("%w: nobody was found who provides %v", errTimedOut, root)
-	}
-	return t.Peers, err
+	return t, err
 }
 
 // ticket returns the text of a ticket for a content that this node has.

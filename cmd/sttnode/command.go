@@ -48,6 +48,10 @@ func commands() []*command {
 		seedCommand(),
 		fetchCommand(),
 		ticketCommand(),
+		namePublishCommand(),
+		nameResolveCommand(),
+		nameListCommand(),
+		nameRemoveCommand(),
 		storeListCommand(),
 		storeStatCommand(),
 		storeVerifyCommand(),
@@ -77,11 +81,12 @@ func findCommand(args []string) (*command, []string, error) {
 			}
 		}
 	}
-	if args[0] == "store" {
+	if family := commandsOf(args[0]); len(family) > 0 {
+		known := strings.Join(family, ", ")
 		if len(args) == 1 || strings.HasPrefix(args[1], "-") {
-			return nil, nil, usagef("store needs one of: %s", strings.Join(storeCommandNames(), ", "))
+			return nil, nil, usagef("%s needs one of: %s", args[0], known)
 		}
-		return nil, nil, usagef("unknown command %q; store knows: %s", "store "+args[1], strings.Join(storeCommandNames(), ", "))
+		return nil, nil, usagef("unknown command %q; %s knows: %s", args[0]+" "+args[1], args[0], known)
 	}
 	if strings.HasPrefix(args[0], "-") {
 		return nil, nil, usagef("%s: flags come after the command, as in: sttnode seed %s …", args[0], args[0])
@@ -89,10 +94,11 @@ func findCommand(args []string) (*command, []string, error) {
 	return nil, nil, usagef("unknown command %q", args[0])
 }
 
-func storeCommandNames() []string {
+// commandsOf returns the second words of the commands whose first one is this.
+func commandsOf(first string) []string {
 	var names []string
 	for _, c := range commands() {
-		if rest, ok := strings.CutPrefix(c.name, "store "); ok {
+		if rest, ok := strings.CutPrefix(c.name, first+" "); ok {
 			names = append(names, rest)
 		}
 	}
@@ -213,15 +219,14 @@ func (a *app) help(args []string) error {
 	case "exit-codes":
 		writeExitCodes(a.stdout)
 		return nil
-	case "store":
-		if len(args) == 1 {
-			for _, c := range commands() {
-				if strings.HasPrefix(c.name, "store ") {
-					fmt.Fprintf(a.stdout, "%-14s %s\n", c.name, c.short)
-				}
+	}
+	if family := commandsOf(args[0]); len(args) == 1 && len(family) > 0 {
+		for _, c := range commands() {
+			if strings.HasPrefix(c.name, args[0]+" ") {
+				fmt.Fprintf(a.stdout, "%-14s %s\n", c.name, c.short)
 			}
-			return nil
 		}
+		return nil
 	}
 	c, _, err := findCommand(args)
 	if err != nil {

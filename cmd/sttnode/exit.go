@@ -34,7 +34,7 @@ var exitCodeTexts = []struct {
 	{exitError, "an error that has no code of its own"},
 	{exitUsage, "wrong usage: a flag, an argument or a setting"},
 	{exitPartly, "partly done: some of several things failed"},
-	{exitNoProvider, "nobody in the network provides the content, or listens for the name"},
+	{exitNoProvider, "nobody in the network provides the content, listens for the name, or has published it"},
 	{exitStalled, "stalled or timed out"},
 	{exitVerification, "verification failed: bytes are not what their hash says"},
 	{exitDiskFull, "the disk is full, or the store has reached its limit"},
@@ -86,7 +86,7 @@ func exitCode(err error) int {
 		return exitWrongSeed
 	case errors.Is(err, node.ErrVerification), errors.Is(err, content.ErrCorrupt):
 		return exitVerification
-	case errors.Is(err, node.ErrNoProvider), errors.Is(err, errNobodyListens):
+	case errors.Is(err, node.ErrNoProvider), errors.Is(err, node.ErrNoName), errors.Is(err, errNobodyListens):
 		return exitNoProvider
 	case errors.Is(err, node.ErrStalled), errors.Is(err, node.ErrUnreachable), errors.Is(err, node.ErrNoAnswer),
 		errors.Is(err, node.ErrSilent), errors.Is(err, errTimedOut):

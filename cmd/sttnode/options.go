@@ -19,6 +19,7 @@ const (
 	groupDir                          // --dir --config
 	groupSeed                         // --shared-seed-file
 	groupNet                          // --listen --ws-… --bootstrap --metrics --ready-file
+	groupJoin                         // --bootstrap
 	groupLimits                       // --limit-up --limit-down --limit-peer --limit
 	groupPart                         // runs beside the node of the directory
 
@@ -75,7 +76,11 @@ func (o *options) define(fs *pflag.FlagSet, group flagGroup) {
 		fs.StringVar(&o.wsListen, "ws-listen", "", "take WebSocket connections on TCP `HOST:PORT` as well; port 0 takes a free one")
 		fs.StringVar(&o.wsCert, "ws-cert", "", "speak TLS (wss://) on --ws-listen, with the certificate chain in PEM file `F`, self-signed or not")
 		fs.StringVar(&o.wsKey, "ws-key", "", "PEM file `F` with the key of --ws-cert")
+	}
+	if group&(groupNet|groupJoin) != 0 {
 		fs.StringSliceVar(&o.bootstrap, "bootstrap", nil, "`ADDR` of a node to join the network by, [nodeid@]host:port or [nodeid@]ws[s]://host:port/path; may be repeated")
+	}
+	if group&groupNet != 0 {
 		fs.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics on http://`HOST:PORT`/metrics")
 		fs.StringVar(&o.readyFile, "ready-file", "", "write file `F` with the addresses, as JSON, once the node listens")
 	}

@@ -263,9 +263,13 @@ func (s *scheduler) latest(p *schedPeer, guess float64, now time.Time) (found *r
 }
 
 // worthRacing reports whether an item may be expected from two peers at once:
-// when nothing else is left to ask for, be it that this is the end of the
-// content, or that all which follows hangs on a manifest node.
+// when somebody waits for it, and when nothing else is left to ask for, be it
+// that this is the end of the content, or that all which follows hangs on a
+// manifest node.
 func (s *scheduler) worthRacing(it *item) bool {
+	if !it.node && it.offset < s.due {
+		return true
+	}
 	for i := range s.queues {
 		if s.queues[i].live > 0 {
 			return false

@@ -234,6 +234,8 @@ func (e connAnswers) handle(o *owner, now time.Time) {
 		case answerLate:
 			o.count.Late += uint64(len(a.blob))
 			o.count.Duplicate += uint64(len(a.blob))
+		case answerUnwanted:
+			o.count.Unwanted += uint64(len(a.blob))
 		case answerDuplicate:
 			o.count.Duplicate += uint64(len(a.blob))
 		case answerUseless:

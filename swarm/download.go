@@ -53,6 +53,9 @@ type Config struct {
 	// not given is in the store when Run has returned nil.
 	Output Output
 
+	// Part, if not nil, says which part of the content is fetched.
+	Part *Part
+
 	// Budget bounds the bytes of blobs that are asked for or received and not
 	// yet stored. Default 32 MiB, at least 4 MiB. Memory stays below it, plus
 	// one blob a peer and about 16 MiB for manifests and bookkeeping.
@@ -104,6 +107,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Root.IsZero() {
 		return c, errors.New("swarm: download without a root")
 	}
+	if _, err := newSelection(c.Part); err != nil {
+		return c, err
+	}
 	if c.Store == nil {
 		return c, errors.New("swarm: download without a store")
 	}
@@ -113,6 +119,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 		*v = max(*v, least)
 	}
+	c.Sequential = c.Sequential || c.Part != nil && c.Part.Follow
 	def(&c.Budget, 32<<20, minBudget)
 	def(&c.Window, 4096, minWindow)
 	def(&c.MaxPeers, 32, 1)
@@ -143,6 +150,7 @@ type Download struct {
 	added   []*candidate // peers that the owner has not seen yet
 	noMore  bool         // guarded by mu
 	started bool         // guarded by mu
+	reading window       // of Read; guarded by mu
 	wake    chan struct{}
 }
 
@@ -190,8 +198,8 @@ func (d *Download) poke() {
 	}
 }
 
-// Run fetches until everything below the root is in the store, and returns nil
-// only then. It returns early when ctx ends, with its error, and with
+// Run fetches until everything below the root, or of the part, is in the store,
+// and returns nil only then. It returns early when ctx ends, with its error, and with
 //   - ErrNoPeers or ErrStalled when nobody is left or nothing moves; errors.Is
 //     finds in them why the last peer failed, too, for instance ErrBadBlob;
 //   - ErrBadManifest when the content itself is broken;

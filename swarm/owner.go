@@ -24,6 +24,9 @@ type owner struct {
 	conns   sync.WaitGroup
 	workers sync.WaitGroup
 
+	selection selection // of Part, without what a reader says
+	reading   window    // what the reader wants, if the download follows one
+
 	sched *scheduler
 	plan  plan
 	walk  walk
@@ -82,6 +85,10 @@ func newOwner(ctx context.Context, d *Download) *owner {
 		byNode:  make(map[stc.Hash]*candidate),
 		serving: make(map[peerID]*candidate),
 	}
+	o.selection, _ = newSelection(d.cfg.Part) // checked with the configuration
+	d.mu.Lock()
+	o.reading = d.reading
+	d.mu.Unlock()
 	connCtx, stop := context.WithCancel(context.Background())
 	o.stop = stop
 	o.host = connHost{
@@ -116,6 +123,7 @@ func (o *owner) run() error {
 			o.handle(e)
 		case <-o.d.wake:
 			o.admit()
+			o.follow()
 		case <-timer.C:
 		case <-o.ctx.Done():
 			o.fail(context.Cause(o.ctx))
@@ -149,6 +157,7 @@ func (o *owner) step(now time.Time) (next time.Time) {
 		}
 	}
 	o.poll(now)
+	o.walk.comeBack(o)
 	o.walk.advance(o)
 	o.sched.draining = o.walk.done()
 	wake := o.sched.schedule(now, &o.plan)
@@ -237,6 +246,8 @@ func (o *owner) poll(now time.Time) {
 func (o *owner) checkStalled(now time.Time) {
 	switch {
 	case o.failure != nil || o.complete() || o.sched.held > 0:
+	case o.idle():
+		o.progress = now
 	case o.exhausted() && !o.walk.busy():
 		o.fail(o.withLastError(ErrNoPeers))
 	case now.Sub(o.progress) < o.cfg.StallTimeout:
@@ -256,7 +267,7 @@ func (o *owner) fail(err error) {
 
 // complete reports whether everything below the root is stored.
 func (o *owner) complete() bool {
-	return o.walk.done() && o.sched.size() == 0
+	return o.walk.done() && o.sched.size() == 0 && !o.follows()
 }
 
 // shutdown ends all goroutines, stores what was verified, and makes the final
@@ -275,7 +286,9 @@ func (o *owner) shutdown() {
 	o.pipe.flush(o)
 	if o.failure == nil {
 		o.count.Complete = true
-		o.d.have.finish()
+		if !o.selection.partial {
+			o.d.have.finish()
+		}
 	}
 	clear(o.serving)
 	o.publish(time.Now())

@@ -111,6 +111,11 @@ func (p *pipe) begin(o *owner) {
 // job; the owner listens as long.
 func (p *pipe) busy() bool { return p.verifying+p.committing > 0 }
 
+// pending reports whether anything is on its way from the network to the store.
+func (p *pipe) pending() bool {
+	return p.busy() || len(p.gathered)+len(p.verified)+len(p.early) > 0
+}
+
 // gather takes a blob from the network.
 func (o *owner) gather(a arrival) { o.pipe.gathered = append(o.pipe.gathered, a) }
 

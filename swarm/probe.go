@@ -28,6 +28,8 @@ type walk struct {
 	// blocked is a blob with another reference to which the window has no room
 	// to note. Nothing goes on before it is stored.
 	blocked *item
+	// leaving tells that the walk is being given up for another one.
+	leaving bool
 }
 
 const (
@@ -53,7 +55,7 @@ type probeDone struct {
 }
 
 func (w *walk) begin(o *owner) {
-	w.front = newFrontier()
+	w.front = newFrontier(o.part())
 	w.nodes = make(map[stc.Hash][]step)
 	w.stored = make(map[stc.Hash]uint64)
 	w.again = append(w.again, w.front.begin(o.cfg.Root))
@@ -67,11 +69,14 @@ func (w *walk) busy() bool { return w.sent > w.answered }
 // done reports whether every reference has reached the window or was found in
 // the store.
 func (w *walk) done() bool {
-	return !w.busy() && len(w.again) == 0 && w.front.done()
+	return !w.busy() && !w.leaving && len(w.again) == 0 && w.front.done()
 }
 
 // advance keeps the prober busy as long as the window has room.
 func (w *walk) advance(o *owner) {
+	if w.leaving {
+		return
+	}
 	if w.blocked != nil {
 		if w.blocked.state != itemDone {
 			return
@@ -166,6 +171,9 @@ func (e probeDone) handle(o *owner, now time.Time) {
 		return
 	}
 	w.probing -= len(e.results)
+	if w.leaving {
+		return
+	}
 	var here []span
 	for _, p := range e.results {
 		_, since := w.stored[p.ref.Hash]
@@ -189,14 +197,17 @@ func (e probeDone) handle(o *owner, now time.Time) {
 
 // reused notes a blob that the store had.
 func (o *owner) reused(p probed, here *[]span) {
-	o.count.ReusedBlobs++
 	if p.node() {
 		o.expand(p.step, p.read)
+		o.count.ReusedBlobs++
 		return
 	}
-	o.count.Reused += p.ref.Size
-	o.count.DoneSize += p.ref.Size
-	o.count.DoneChunks++
+	if !o.follows() { // who seeks meets again what he has fetched
+		o.count.ReusedBlobs++
+		o.count.Reused += p.ref.Size
+		o.count.DoneSize += p.ref.Size
+		o.count.DoneChunks++
+	}
 	if n := len(*here); n > 0 && (*here)[n-1].hi == p.first {
 		(*here)[n-1].hi++
 	} else {

@@ -25,6 +25,9 @@ type Progress struct {
 	// delivered them already; Late is the part of them that came on requests
 	// that were cancelled or overdue.
 	Duplicate, Late uint64
+	// Unwanted counts the bytes of blobs that came after a reader had gone
+	// elsewhere.
+	Unwanted uint64
 	// Bad counts the bytes of blobs that did not match their hash.
 	Bad uint64
 

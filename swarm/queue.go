@@ -10,10 +10,11 @@ import "github.com/seigr/sttnode/stc"
 type itemState uint8
 
 const (
-	itemWaiting itemState = iota // in a queue; late requests for it may still be open
-	itemAsked                    // one peer at least is expected to send it
-	itemHeld                     // its bytes are here, not yet verified and stored
-	itemDone                     // stored; requests may still be open whose answers nobody needs
+	itemWaiting   itemState = iota // in a queue; late requests for it may still be open
+	itemAsked                      // one peer at least is expected to send it
+	itemHeld                       // its bytes are here, not yet verified and stored
+	itemForgotten                  // not wanted any more; answers may still come
+	itemDone                       // stored; requests may still be open whose answers nobody needs
 )
 
 // item is one blob of the window. The scheduler owns it.

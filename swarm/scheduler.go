@@ -46,7 +46,8 @@ type scheduler struct {
 	// largest is the size of the largest item so far. Requests stop when the
 	// budget has no room for it.
 	largest  int
-	draining bool // nothing will be added any more
+	draining bool   // nothing will be added any more
+	due      uint64 // what begins before this byte of the data is waited for by a reader
 
 	nextHedge  time.Time // no earlier: looking for work to take over is not cheap
 	hedgePause time.Duration
@@ -207,6 +208,8 @@ const (
 	answerDuplicate
 	// answerLate: likewise, and the request had been cancelled or given up.
 	answerLate
+	// answerUnwanted: it was asked for, and is no longer wanted.
+	answerUnwanted
 	// answerNoted: nothing is left to do.
 	answerNoted
 	// answerUseless: the peer keeps denying what it announced.
@@ -230,6 +233,8 @@ func (s *scheduler) received(id peerID, request uint32, n int, now time.Time, ou
 	s.answered(p, r, now)
 	s.hedgePause = 0
 	switch {
+	case it.state == itemForgotten:
+		return it, answerUnwanted
 	case it.state != itemWaiting && it.state != itemAsked:
 		if wasLate {
 			return it, answerLate
@@ -318,6 +323,33 @@ func (s *scheduler) cancel(r *request, out *plan) {
 	s.detach(r)
 	r.cancelled = true
 	out.cancels = append(out.cancels, cancelAction{r.peer.id, r.id})
+}
+
+// forget gives up all that is not here: what waits leaves the window, and so
+// does what was asked for, which is cancelled.
+func (s *scheduler) forget(out *plan) {
+	drop := func(it *item) {
+		it.state = itemForgotten
+		delete(s.items, it.hash)
+	}
+	for _, p := range s.peers {
+		for len(p.open) > 0 {
+			r := p.open[len(p.open)-1]
+			if r.item.state == itemAsked {
+				drop(r.item)
+			}
+			s.cancel(r, out)
+		}
+		p.rescan()
+	}
+	for i := range s.queues {
+		for _, it := range s.queues[i].items {
+			if it != nil {
+				drop(it)
+			}
+		}
+		s.queues[i] = itemQueue{}
+	}
 }
 
 // rejected takes back an item whose bytes were not what its hash says.

@@ -101,7 +101,7 @@ func (s *Server) startSurvey(root stc.Hash) *sharedContent {
 
 // survey walks what is here of a content and tells have.
 func survey(ctx context.Context, store blobReader, root stc.Hash, have *availability) error {
-	front := newFrontier()
+	front := newFrontier(selection{})
 	steps := []step{front.begin(root)}
 	complete := true
 	for len(steps) > 0 {

@@ -85,6 +85,7 @@ const (
 // way, nodes further on are handed out too, so that a tree of small
 // directories does not cost a round trip each.
 type frontier struct {
+	part     selection
 	open     []*cursor                           // ascending by ordinal
 	memory   int                                 // of open, estimated bytes
 	awaiting int                                 // nodes handed out and not come back
@@ -103,12 +104,12 @@ type cursor struct {
 	memory int
 }
 
-func newFrontier() *frontier {
+func newFrontier(part selection) *frontier {
 	seen, err := simplelru.NewLRU[content.Ref, uint64](repeatMemory, nil)
 	if err != nil {
 		panic(err) // the size is positive
 	}
-	return &frontier{seen: seen}
+	return &frontier{part: part, seen: seen}
 }
 
 // begin hands out the root.
@@ -123,21 +124,19 @@ func (f *frontier) take(dst []step, limit int) []step {
 		c := f.open[i]
 		ref := c.node.Child(c.next)
 		s := step{ref: ref, first: c.at, offset: c.offset}
-		if ref.Kind != content.KindChunk {
-			s.memory = f.guess(ref)
-			if s.origin, s.repeated = f.seen.Get(ref); s.repeated {
-				s.memory = 0
-			} else if !f.admits(s.memory) {
+		choice := f.part.choose(s)
+		if choice == notYet {
+			i++
+			continue
+		}
+		if choice != notChosen {
+			if s.node() && !f.handOut(&s, choice == chosen) {
 				i++
 				continue
-			} else {
-				f.seen.Add(ref, s.first)
-				f.awaiting++
-				f.awaited += s.memory
 			}
+			dst = append(dst, s)
+			limit--
 		}
-		dst = append(dst, s)
-		limit--
 		c.next++
 		c.at += ref.Chunks
 		c.offset += ref.Size
@@ -147,6 +146,37 @@ func (f *frontier) take(dst []step, limit int) []step {
 		}
 	}
 	return dst
+}
+
+// handOut counts a node, and reports false if it has to wait. whole says that
+// all of what is below it is wanted: only then a repetition brings nothing new.
+func (f *frontier) handOut(s *step, whole bool) bool {
+	s.memory = f.guess(s.ref)
+	if whole {
+		if s.origin, s.repeated = f.seen.Get(s.ref); s.repeated {
+			s.memory = 0
+			return true
+		}
+	}
+	if !f.admits(s.memory) {
+		return false
+	}
+	if whole {
+		f.seen.Add(s.ref, s.first)
+	}
+	f.awaiting++
+	f.awaited += s.memory
+	return true
+}
+
+// waits reports whether all that is left lies behind the part's limit.
+func (f *frontier) waits() bool {
+	for _, c := range f.open {
+		if f.part.choose(step{ref: c.node.Child(c.next), offset: c.offset}) != notYet {
+			return false
+		}
+	}
+	return f.awaiting == 0
 }
 
 // admits reports whether one more node may be handed out. One always may when

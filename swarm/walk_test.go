@@ -15,7 +15,7 @@ import (
 func walkAll(t *testing.T, store *memStore, root stc.Hash, seed uint64) (chunks []step, mostOut int) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 4))
-	f := newFrontier()
+	f := newFrontier(selection{})
 	out := []step{f.begin(root)}
 	for !f.done() {
 		mostOut = max(mostOut, len(out))
@@ -124,7 +124,7 @@ func TestFrontierMemory(t *testing.T) {
 		}
 		return b
 	}
-	f := newFrontier()
+	f := newFrontier(selection{})
 	out := []step{f.begin(stc.Hash{2})}
 	chunks, most, nodes := uint64(0), 0, 0
 	var steps []step
@@ -172,7 +172,7 @@ func TestFrontierDepth(t *testing.T) {
 		wide[0] = at
 		at = store.putDir(wide, false)
 	}
-	f := newFrontier()
+	f := newFrontier(selection{})
 	s := f.begin(store.putDir([]testRef{at}, true).hash)
 	for {
 		n, err := s.decode(store.blobs[s.ref.Hash])

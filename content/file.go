@@ -52,6 +52,9 @@ func (s *Store) OpenFile(root stc.Hash) (*File, error) {
 	return s.newFile(rootFile(root, node)), nil
 }
 
+// Ref returns the reference that leads to the file; of the content itself, one of its root.
+func (f *File) Ref() Ref { return f.info.entry.Ref }
+
 func (s *Store) newFile(info entryInfo) *File {
 	return &File{store: s, info: info, nodes: newNodeCache(s, fileNodes)}
 }

@@ -136,6 +136,7 @@ type fetch struct {
 	opts    FetchOptions
 	output  *output
 	sources *sources
+	partial bool // not all of the content is wanted
 	store   *fetchStore
 
 	phase    atomic.Int32
@@ -158,18 +159,11 @@ func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (Fet
 		return FetchResult{}, err
 	}
 	defer end()
-	if len(opts.Peers) > maxGivenPeers {
-		return FetchResult{}, fmt.Errorf("%w: %d peers given, of at most %d", ErrAddress, len(opts.Peers), maxGivenPeers)
-	}
-	if opts.SearchTimeout == 0 {
-		opts.SearchTimeout = defaultSearchTimeout
-	}
-	f := &fetch{n: n, root: root, opts: opts, sources: newSources(n)}
-	f.store = newFetchStore(f)
-	defer n.store.Hold(root)()
-	if f.output, err = newOutput(n.store, root, opts); err != nil {
+	f, err := n.newFetch(root, opts)
+	if err != nil {
 		return FetchResult{}, err
 	}
+	defer n.store.Hold(root)()
 	defer f.output.discard()
 	start := time.Now()
 	n.transfers.begin(f)
@@ -184,6 +178,20 @@ func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (Fet
 		return FetchResult{}, err
 	}
 	return f.result(time.Since(start)), nil
+}
+
+// newFetch returns a fetch that has not begun.
+func (n *Node) newFetch(root stc.Hash, opts FetchOptions) (f *fetch, err error) {
+	if len(opts.Peers) > maxGivenPeers {
+		return nil, fmt.Errorf("%w: %d peers given, of at most %d", ErrAddress, len(opts.Peers), maxGivenPeers)
+	}
+	if opts.SearchTimeout == 0 {
+		opts.SearchTimeout = defaultSearchTimeout
+	}
+	f = &fetch{n: n, root: root, opts: opts, sources: newSources(n)}
+	f.store = newFetchStore(f)
+	f.output, err = newOutput(n.store, root, opts)
+	return f, err
 }
 
 // run takes the fetch through its phases.
@@ -201,7 +209,7 @@ func (f *fetch) run(ctx context.Context) error {
 		streaming.start(ctx, f)
 	}
 	for repairs := 0; ; repairs++ {
-		err := f.fromPeers(ctx)
+		err := f.fromPeers(ctx, nil)
 		if err == nil {
 			f.store.finish(nil)
 			f.setPhase(PhaseWriting)
@@ -228,14 +236,15 @@ func (f *fetch) run(ctx context.Context) error {
 	}
 }
 
-// fromPeers fetches what is not in the store. It searches for peers all the
-// while.
-func (f *fetch) fromPeers(ctx context.Context) error {
+// fromPeers fetches what is not in the store, of all of the content or of a
+// part. It searches for peers all the while.
+func (f *fetch) fromPeers(ctx context.Context, part *swarm.Part) error {
 	f.setPhase(PhaseFetching)
 	d, err := swarm.NewDownload(swarm.Config{
 		Root:         f.root,
 		Store:        f.store,
 		Output:       f.output,
+		Part:         part,
 		Budget:       f.n.cfg.FetchMemory,
 		Limiter:      f.n.limiter,
 		Sequential:   f.opts.Writer != nil,
@@ -246,12 +255,15 @@ func (f *fetch) fromPeers(ctx context.Context) error {
 		return fmt.Errorf("fetch: %w", err)
 	}
 	f.download.Store(d)
+	if part != nil && part.Follow {
+		close(f.store.follows)
+	}
 	sharing := f.n.server.Share(d)
 	defer sharing()
 
 	runCtx, cancel := context.WithCancelCause(ctx)
 	var background sync.WaitGroup
-	search := &search{f: f, d: d, giveUp: func() { cancel(errNobody) }}
+	search := &search{f: f, d: d, patient: part != nil && part.Follow, giveUp: func() { cancel(errNobody) }}
 	background.Go(func() { search.run(runCtx) })
 	background.Go(func() { f.announcePart(runCtx) })
 	runErr := d.Run(runCtx)
@@ -303,8 +315,10 @@ func (f *fetch) rootArrived(ctx context.Context, blob []byte) error {
 	if info, ok, err := f.n.store.PinInfo(f.root); err != nil || ok && info.State == content.PinComplete {
 		return err
 	}
-	if err := f.n.store.MakeRoom(ctx, f.root); err != nil {
-		return err
+	if !f.partial {
+		if err := f.n.store.MakeRoom(ctx, f.root); err != nil {
+			return err
+		}
 	}
 	return f.pin(ctx, content.PinPartial)
 }

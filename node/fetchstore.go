@@ -20,6 +20,7 @@ type fetchStore struct {
 	looking sync.Mutex    // one call at a time shows the fetch the root
 	looked  chan struct{} // closed when the fetch has seen the root
 	once    sync.Once     // closes it
+	follows chan struct{} // closed when the download follows who reads, if it does
 
 	mu      sync.Mutex    // guards what follows
 	bytes   uint64        // fetched and stored
@@ -30,7 +31,7 @@ type fetchStore struct {
 }
 
 func newFetchStore(f *fetch) *fetchStore {
-	return &fetchStore{f: f, change: make(chan struct{}), looked: make(chan struct{})}
+	return &fetchStore{f: f, change: make(chan struct{}), looked: make(chan struct{}), follows: make(chan struct{})}
 }
 
 // Has implements [swarm.Store].

@@ -65,8 +65,11 @@ func isHopeless(err error) bool {
 // reachGiven tries all addresses that a named one stands for.
 func (s *search) reachGiven(ctx context.Context, a Address) error {
 	n := s.f.n
-	if a.Peer == n.ID() {
+	switch {
+	case a.Peer == n.ID():
 		return errSelf
+	case s.f.sources.met(a):
+		return nil // by an earlier download of the fetch
 	}
 	routes, err := n.routesOf(ctx, a)
 	if err != nil {
@@ -93,6 +96,7 @@ func (s *search) meetGiven(ctx context.Context, r route, a Address) error {
 	if err != nil {
 		return err
 	}
+	s.f.sources.meet(a)
 	s.f.sources.add(s.d, met.PeerID(), r, false)
 	if _, err := n.introduce(met, r); err != nil {
 		n.log.Debug("peer not made known to the DHT", "addr", a, "err", err)

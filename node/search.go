@@ -34,6 +34,8 @@ type search struct {
 	f      *fetch
 	d      *swarm.Download
 	giveUp func() // ends the download with errNobody
+	// patient keeps the search on for who reads: peers may come back.
+	patient bool
 
 	// Owned by run; read by others when it has returned.
 	asked   int   // nodes, in the widest lookup
@@ -49,6 +51,7 @@ type search struct {
 func (s *search) run(ctx context.Context) {
 	deadline := time.AfterFunc(s.f.opts.SearchTimeout, s.timeout)
 	defer deadline.Stop()
+	s.f.sources.tell(s.d)
 	s.addConnected()
 	s.ways = 1 + len(s.f.opts.Peers) // the network, and each peer that was named
 	defer s.given.Wait()
@@ -84,7 +87,9 @@ func (s *search) timeout() {
 	if p := s.d.Progress(); p.Serving == 0 && p.Fetched == 0 {
 		s.giveUp()
 	}
-	s.d.NoMorePeers()
+	if !s.patient {
+		s.d.NoMorePeers()
+	}
 }
 
 // lookup asks the DHT once and adds the providers as they come.
@@ -118,7 +123,8 @@ type sources struct {
 
 	mu    sync.Mutex
 	peers map[stc.Hash]*source
-	named uint64 // addresses that the DHT has named
+	named uint64              // addresses that the DHT has named
+	given map[string]struct{} // addresses that the caller has named and that were reached
 }
 
 type source struct {
@@ -128,7 +134,39 @@ type source struct {
 	used   string    // how it was reached
 }
 
-func newSources(n *Node) *sources { return &sources{n: n, peers: make(map[stc.Hash]*source)} }
+func newSources(n *Node) *sources {
+	return &sources{n: n, peers: make(map[stc.Hash]*source), given: make(map[string]struct{})}
+}
+
+// tell makes all peers that are known from an earlier download of the fetch
+// known to another one.
+func (s *sources) tell(d *swarm.Download) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, p := range s.peers {
+		p.added = time.Now()
+		s.tellOf(d, id, p.routes[0])
+	}
+}
+
+func (s *sources) tellOf(d *swarm.Download, id stc.Hash, r route) {
+	d.AddPeer(id, r.String(), func(ctx context.Context) (net.Conn, error) { return s.open(ctx, id) })
+}
+
+// meet notes that a named address was reached.
+func (s *sources) meet(a Address) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.given[a.String()] = struct{}{}
+}
+
+// met reports whether a named address was reached.
+func (s *sources) met(a Address) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.given[a.String()]
+	return ok
+}
 
 // add makes a peer, or another address of one, known to the download.
 func (s *sources) add(d *swarm.Download, id stc.Hash, r route, named bool) {
@@ -152,7 +190,7 @@ func (s *sources) add(d *swarm.Download, id stc.Hash, r route, named bool) {
 	}
 	p.added = time.Now()
 	s.mu.Unlock()
-	d.AddPeer(id, r.String(), func(ctx context.Context) (net.Conn, error) { return s.open(ctx, id) })
+	s.tellOf(d, id, r)
 }
 
 // learn takes note of a route and reports whether it is a new one.

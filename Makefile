@@ -11,8 +11,8 @@ test:           ## what the README promises: no root, no docker, under three min
 race:           ## the same under the race detector, processes included
 	bash .ci/run race
 
-lint:           ## gofmt, vet, staticcheck, unfinished words
-	bash .ci/run fmt vet words staticcheck
+lint:           ## gofmt, vet, staticcheck, unfinished words, the API against the last release
+	bash .ci/run fmt vet words api staticcheck
 
 fuzz:           ## every fuzz test for a few seconds; FUZZ_SECONDS is the total
 	bash .ci/run fuzz

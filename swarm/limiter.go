@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,10 +17,10 @@ import (
 // Limiter limits nothing. It is safe for concurrent use.
 //
 // The two directions are limited in different places. What is sent waits
-// before it is written, a piece at a time, and those who wait take turns, one
-// piece a peer. What is fetched is limited by asking for it later: each blob
-// comes as fast as its peer sends, so that peers are still known by what they
-// can do, and nothing that has arrived waits for the limit.
+// before it is written, a piece at a time, and the next piece is always that of
+// the peer that was sent least. What is fetched is limited by asking for it
+// later: each blob comes as fast as its peer sends, so that peers are still
+// known by what they can do, and nothing that has arrived waits for the limit.
 type Limiter struct {
 	mu       sync.Mutex
 	limits   Limits
@@ -28,6 +29,7 @@ type Limiter struct {
 	changed  chan struct{} // closed when the rates change
 	up, down *rate.Limiter // nil for no limit
 
+	turns  turns
 	waited atomic.Int64 // nanoseconds that streams have waited to send
 }
 
@@ -66,7 +68,6 @@ func (l *Limiter) Waited() time.Duration {
 type limitState struct {
 	up, down *rate.Limiter
 	changed  <-chan struct{} // closed when this is no longer so
-	until    time.Time       // when to look again
 }
 
 // look returns what holds at now.
@@ -79,7 +80,7 @@ func (l *Limiter) look(now time.Time) (Rates, limitState) {
 	if !now.Before(l.until) {
 		l.refresh(now)
 	}
-	return l.rates, limitState{l.up, l.down, l.changed, l.until}
+	return l.rates, limitState{l.up, l.down, l.changed}
 }
 
 // refresh reads the timetable. The caller holds mu.
@@ -121,109 +122,166 @@ func (r Rate) quantum() int {
 	return r.burst() / 2
 }
 
-// peerLimit is what the streams to one peer have in common. Its zero value
-// lacks a turn.
+// peerLimit is what the streams to one peer have in common. The limiter's mu
+// guards rate and bucket, that of its turns what was sent.
 type peerLimit struct {
-	turn    chan struct{} // holds one token: who has it waits for the limits
-	rate    Rate          // of limiter; both belong to who has the turn
-	limiter *rate.Limiter
-}
-
-func newPeerLimit() peerLimit {
-	p := peerLimit{turn: make(chan struct{}, 1)}
-	p.turn <- struct{}{}
-	return p
+	rate   Rate // of bucket
+	bucket *rate.Limiter
+	sent   int64
 }
 
 // waitUp waits until some of n bytes may be sent to a peer, and returns how
 // many: all of them if there is no limit, or when ctx ends, since what is then
 // under way has its own deadline. Peers get the same share, however many
-// streams they have: only one stream of each waits for the limit of all.
+// streams they have and however little they send at a time.
 func (l *Limiter) waitUp(ctx context.Context, p *peerLimit, n int) int {
 	start := time.Now()
 	if rates, _ := l.look(start); rates.Up == NoLimit && rates.Peer == NoLimit {
 		return n
 	}
 	defer func() { l.waited.Add(int64(time.Since(start))) }()
-	select {
-	case <-p.turn:
-	case <-ctx.Done():
-		return n
-	}
-	defer func() { p.turn <- struct{}{} }()
 	for {
-		now := time.Now()
-		rates, state := l.look(now)
-		if rates.Peer != p.rate {
-			p.rate, p.limiter = rates.Peer, rates.Peer.limiter()
-		}
+		rates, state := l.look(time.Now())
 		k := min(n, rates.Up.quantum(), rates.Peer.quantum())
-		var places waits
-		places.reserve(state.up, now, k)
-		places.reserve(p.limiter, now, k)
-		switch l.sleep(ctx, now, places.until, state) {
+		own, result := draw(ctx, l.bucketOf(p), k, state.changed)
+		if result == waitOver {
+			result = l.drawInTurn(ctx, p, k, state)
+		}
+		switch result {
 		case waitOver:
 			return k
 		case waitEnded:
-			places.cancel()
 			return n
-		case waitChanged:
-			places.cancel()
+		}
+		if own != nil {
+			own.Cancel()
 		}
 	}
 }
 
-// waits are places in the queues of some limiters.
-type waits struct {
-	places []*rate.Reservation
-	until  time.Time // when all of them have come
+// drawInTurn draws from the bucket of all.
+func (l *Limiter) drawInTurn(ctx context.Context, p *peerLimit, n int, state limitState) waitResult {
+	if state.up == nil {
+		return waitOver
+	}
+	if !l.turns.wait(ctx, p) {
+		return waitEnded
+	}
+	l.look(time.Now()) // nobody else may have looked at the timetable meanwhile
+	_, result := draw(ctx, state.up, n, state.changed)
+	if result != waitOver {
+		n = 0
+	}
+	l.turns.pass(p, n)
+	return result
 }
 
-func (w *waits) reserve(l *rate.Limiter, now time.Time, n int) {
-	if l == nil {
-		return
+// bucketOf returns the bucket of the rate to each peer.
+func (l *Limiter) bucketOf(p *peerLimit) *rate.Limiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.rate != l.rates.Peer {
+		p.rate, p.bucket = l.rates.Peer, l.rates.Peer.limiter()
 	}
-	r := l.ReserveN(now, n)
-	w.places = append(w.places, r)
-	if at := now.Add(r.DelayFrom(now)); at.After(w.until) {
-		w.until = at
-	}
-}
-
-func (w *waits) cancel() {
-	for _, r := range w.places {
-		r.Cancel()
-	}
+	return p.bucket
 }
 
 type waitResult uint8
 
 const (
-	waitOver waitResult = iota
-	waitEnded
-	waitChanged
+	waitOver    waitResult = iota
+	waitEnded              // the context did
+	waitChanged            // the rates did
 )
 
-// sleep waits until a time, unless ctx ends or the rates change before.
-func (l *Limiter) sleep(ctx context.Context, now, until time.Time, state limitState) waitResult {
-	for now.Before(until) {
-		at := until
-		if state.until.Before(at) {
-			at = state.until // nobody else may be looking at the timetable
-		}
-		timer := time.NewTimer(at.Sub(now))
-		select {
-		case <-timer.C:
-		case <-state.changed:
-			timer.Stop()
-			return waitChanged
-		case <-ctx.Done():
-			timer.Stop()
-			return waitEnded
-		}
-		now = time.Now()
-		_, later := l.look(now)
-		state.until = later.until
+// draw waits until a bucket has n tokens, and takes them unless it is told to
+// wait no more. A nil bucket has always enough.
+func draw(ctx context.Context, bucket *rate.Limiter, n int, changed <-chan struct{}) (*rate.Reservation, waitResult) {
+	if bucket == nil {
+		return nil, waitOver
 	}
-	return waitOver
+	now := time.Now()
+	place := bucket.ReserveN(now, n)
+	delay := place.DelayFrom(now)
+	if delay == 0 {
+		return place, waitOver
+	}
+	timer := time.NewTimer(delay) // two seconds at most, for a quantum
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return place, waitOver
+	case <-changed:
+		place.Cancel()
+		return nil, waitChanged
+	case <-ctx.Done():
+		place.Cancel()
+		return nil, waitEnded
+	}
+}
+
+// turns lets one at a time draw from the bucket of all. The next is always the
+// peer that was sent least, counted from when it last had nothing to send
+// (start-time fair queueing).
+type turns struct {
+	mu      sync.Mutex
+	taken   bool
+	least   int64 // what whose turn it is, or was, had been sent
+	waiting []turn
+}
+
+type turn struct {
+	peer *peerLimit
+	come chan struct{}
+}
+
+// wait waits for the peer's turn; pass must follow. It returns false when ctx
+// ends.
+func (t *turns) wait(ctx context.Context, p *peerLimit) bool {
+	t.mu.Lock()
+	p.sent = max(p.sent, t.least)
+	if !t.taken {
+		t.taken, t.least = true, p.sent
+		t.mu.Unlock()
+		return true
+	}
+	own := turn{p, make(chan struct{})}
+	t.waiting = append(t.waiting, own)
+	t.mu.Unlock()
+	select {
+	case <-own.come:
+		return true
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	i := slices.Index(t.waiting, own)
+	if i >= 0 {
+		t.waiting = slices.Delete(t.waiting, i, i+1)
+	}
+	t.mu.Unlock()
+	if i < 0 {
+		t.pass(p, 0) // it came in the same moment
+	}
+	return false
+}
+
+// pass ends the turn of a peer that may send n bytes.
+func (t *turns) pass(p *peerLimit, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p.sent += int64(n)
+	if len(t.waiting) == 0 {
+		t.taken = false
+		return
+	}
+	next := 0
+	for i, w := range t.waiting {
+		if w.peer.sent < t.waiting[next].peer.sent {
+			next = i
+		}
+	}
+	w := t.waiting[next]
+	t.waiting = slices.Delete(t.waiting, next, next+1)
+	t.least = w.peer.sent
+	close(w.come)
 }

@@ -8,8 +8,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seigr/sttnode/stc"
@@ -17,16 +17,20 @@ import (
 
 // serverStream is one stream being served. Three goroutines belong to it:
 //
-//	serveStream  reads messages and queues requests
-//	fetch        takes requests, reads blobs into batches, one ahead of write
-//	write        writes batches, HAVE and CANCELLED
+//	serve   reads messages and queues requests
+//	fetch   takes requests, reads blobs into batches, one ahead of write
+//	write   writes batches, HAVE and CANCELLED
 //
 // The first that fails ends the others.
 type serverStream struct {
-	server *Server
-	conn   net.Conn
-	peer   *servedPeer
-	follow *follower
+	server  *Server
+	conn    net.Conn
+	peer    *servedPeer
+	follow  *follower
+	end     context.CancelCauseFunc // ends the stream
+	begun   time.Time               // constant
+	ending  bool                    // it makes room for others; guarded by the server's mu
+	writing atomic.Int64            // since when something is being written, in Unix nanoseconds; 0 while nothing is
 
 	queue   requestQueue
 	batches chan *batch
@@ -41,6 +45,7 @@ type serverStream struct {
 type batch struct {
 	buf    []byte
 	room   int64 // what is charged for it
+	taken  time.Time
 	cached *cachedBlob
 	blobs  int
 	bytes  int
@@ -59,7 +64,9 @@ const (
 // errStreamEnd is how a stream ends when nothing is wrong.
 var errStreamEnd = errors.New("stream ended by peer")
 
-func (s *Server) serveStream(ctx context.Context, conn net.Conn, peer *servedPeer) error {
+// serve answers the stream from its first message on.
+func (st *serverStream) serve(ctx context.Context) error {
+	s, conn := st.server, st.conn
 	br := bufio.NewReaderSize(conn, 4<<10)
 	conn.SetReadDeadline(time.Now().Add(s.cfg.OpenTimeout))
 	// When ctx ends, what is blocked on the stream must come back.
@@ -67,8 +74,12 @@ func (s *Server) serveStream(ctx context.Context, conn net.Conn, peer *servedPee
 	defer stopWatch()
 	root, err := readOpen(br)
 	if err != nil {
-		if errors.Is(err, ErrProtocol) {
+		switch cause := context.Cause(ctx); {
+		case errors.Is(err, ErrProtocol):
 			sayClose(conn, closeMalformed)
+		case errors.Is(cause, ErrBusy):
+			sayClose(conn, closeBusy)
+			return cause
 		}
 		return err
 	}
@@ -84,14 +95,7 @@ func (s *Server) serveStream(ctx context.Context, conn net.Conn, peer *servedPee
 	s.store.Use(root)
 	defer s.store.Use(root)
 
-	st := &serverStream{
-		server:  s,
-		conn:    conn,
-		peer:    peer,
-		follow:  f,
-		batches: make(chan *batch),
-		say:     make(chan struct{}, 1),
-	}
+	st.follow = f
 	return st.run(ctx, br)
 }
 
@@ -132,6 +136,9 @@ func (st *serverStream) run(outer context.Context, br *bufio.Reader) error {
 		return nil
 	case errors.Is(err, ErrProtocol):
 		sayClose(st.conn, closeMalformed)
+		return err
+	case errors.Is(err, ErrBusy):
+		sayClose(st.conn, closeBusy)
 		return err
 	case outer.Err() != nil:
 		sayClose(st.conn, closeGoingAway)
@@ -190,14 +197,14 @@ func (st *serverStream) fetch(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		if err := st.server.ahead.Acquire(ctx, int64(room)); err != nil {
+		if err := st.server.ahead.take(ctx, st.peer, int64(room), st.server.reclaim); err != nil {
 			return err
 		}
-		b := &batch{buf: st.server.buffers.get(room)[:0], room: int64(room)}
+		b := &batch{buf: st.server.buffers.get(room)[:0], room: int64(room), taken: time.Now()}
 		taken := false
 		for ok && !taken {
 			if err := st.answer(ctx, b, req); err != nil {
-				st.server.free(b)
+				st.server.free(st.peer, b)
 				return err
 			}
 			if cap(b.buf) > batchSize {
@@ -220,7 +227,7 @@ func (st *serverStream) fetch(ctx context.Context) error {
 		select {
 		case st.batches <- b:
 		case <-ctx.Done():
-			st.server.free(b)
+			st.server.free(st.peer, b)
 			return ctx.Err()
 		}
 	}
@@ -269,12 +276,12 @@ func (st *serverStream) answer(ctx context.Context, b *batch, req openRequest) e
 }
 
 // free gives back what a batch holds.
-func (s *Server) free(b *batch) {
+func (s *Server) free(p *servedPeer, b *batch) {
 	if b.cached != nil {
 		s.cache.release(b.cached)
 	}
 	s.buffers.put(b.buf)
-	s.ahead.Release(b.room)
+	s.ahead.give(p, b.room, time.Since(b.taken))
 }
 
 // write writes everything that goes out on the stream, HAVE first.
@@ -282,6 +289,7 @@ func (st *serverStream) write(ctx context.Context) error {
 	interval := st.server.cfg.HaveInterval
 	var due <-chan time.Time
 	var spare []byte
+	unsaid := 0 // CANCELLED messages in small
 	spans, complete := st.follow.take()
 	small := appendHave(nil, spans)
 	if complete {
@@ -293,7 +301,8 @@ func (st *serverStream) write(ctx context.Context) error {
 			if err := st.put(ctx, small); err != nil {
 				return err
 			}
-			small = small[:0]
+			st.queue.said(unsaid)
+			small, unsaid = small[:0], 0
 		}
 		changed := st.follow.changed
 		if complete || due != nil {
@@ -302,7 +311,7 @@ func (st *serverStream) write(ctx context.Context) error {
 		select {
 		case b := <-st.batches:
 			err := st.putBatch(ctx, b)
-			st.server.free(b)
+			st.server.free(st.peer, b)
 			if err != nil {
 				return err
 			}
@@ -310,7 +319,7 @@ func (st *serverStream) write(ctx context.Context) error {
 			st.mu.Lock()
 			small, st.cancelled = st.cancelled, spare[:0]
 			st.mu.Unlock()
-			spare = small
+			spare, unsaid = small, len(small)/(headerSize+requestLen)
 		case <-changed:
 			due = time.After(max(0, interval-time.Since(last)))
 		case <-due:
@@ -345,9 +354,11 @@ func (st *serverStream) putBatch(ctx context.Context, b *batch) error {
 func (st *serverStream) putLimited(ctx context.Context, b []byte) error {
 	for len(b) > 0 {
 		n := st.server.cfg.Limiter.waitUp(ctx, &st.peer.limit, len(b))
+		begun := time.Now()
 		if err := st.put(ctx, b[:n]); err != nil {
 			return err
 		}
+		st.server.pace.note(time.Since(begun))
 		b = b[n:]
 	}
 	return nil
@@ -356,6 +367,8 @@ func (st *serverStream) putLimited(ctx context.Context, b []byte) error {
 // put writes b. A stream may be slow, but must take something within each
 // WriteTimeout.
 func (st *serverStream) put(ctx context.Context, b []byte) error {
+	st.writing.Store(time.Now().UnixNano())
+	defer st.writing.Store(0)
 	for {
 		st.conn.SetWriteDeadline(time.Now().Add(st.server.cfg.WriteTimeout))
 		if ctx.Err() != nil {
@@ -371,82 +384,4 @@ func (st *serverStream) put(ctx context.Context, b []byte) error {
 		}
 		b = b[n:]
 	}
-}
-
-// openRequest is a WANT that is not answered.
-type openRequest struct {
-	id   uint32
-	hash stc.Hash
-}
-
-// requestQueue holds the open requests of a stream, at most maxOpenRequests.
-// One side pushes and waits when it is full, the other pops and waits when it
-// is empty.
-type requestQueue struct {
-	mu      sync.Mutex
-	changed sync.Cond
-	list    []openRequest // from next on
-	next    int
-	closed  bool
-}
-
-func (q *requestQueue) init() { q.changed.L = &q.mu }
-
-// push returns false when the queue is closed.
-func (q *requestQueue) push(r openRequest) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for len(q.list)-q.next >= maxOpenRequests && !q.closed {
-		q.changed.Wait()
-	}
-	if q.closed {
-		return false
-	}
-	if q.next >= maxOpenRequests {
-		q.list = slices.Delete(q.list, 0, q.next)
-		q.next = 0
-	}
-	q.list = append(q.list, r)
-	q.changed.Broadcast()
-	return true
-}
-
-// pop returns the oldest request. ok is false when the queue is closed, or
-// empty and wait is false.
-func (q *requestQueue) pop(wait bool) (r openRequest, ok bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for wait && q.next == len(q.list) && !q.closed {
-		q.changed.Wait()
-	}
-	if q.closed || q.next == len(q.list) {
-		return r, false
-	}
-	r = q.list[q.next]
-	q.next++
-	if q.next == len(q.list) {
-		q.list, q.next = q.list[:0], 0
-	}
-	q.changed.Broadcast()
-	return r, true
-}
-
-// cancel takes out a request and reports whether it was there.
-func (q *requestQueue) cancel(id uint32) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for i := q.next; i < len(q.list); i++ {
-		if q.list[i].id == id {
-			q.list = slices.Delete(q.list, i, i+1)
-			return true
-		}
-	}
-	return false
-}
-
-func (q *requestQueue) close() {
-	q.mu.Lock()
-	q.closed = true
-	q.mu.Unlock()
-	q.changed.Broadcast()
 }

@@ -98,6 +98,8 @@ type ServerStats struct {
 	Missing   uint64 // requests for what is not here, or damaged
 	Cancelled uint64 // requests that were cancelled in time
 	CacheHits uint64 // blobs that were sent from memory
+	Refused   uint64 // streams for which there was no place
+	Ended     uint64 // streams that had to make room for others
 	// Limited is how long streams have waited for the Limiter's rates, all
 	// together, with those of other servers that share it.
 	Limited time.Duration
@@ -108,29 +110,37 @@ type ServerStats struct {
 //
 // It is fair between peers, not streams: at most two blobs at a time are read
 // for one peer, and all peers queue for the readers, so that a peer with many
-// streams or a thousand open requests gets no more turns than another.
+// streams or a thousand open requests gets no more turns than another. When
+// places or memory are short, who has least comes first, and those who hold
+// most or take nothing make room.
 type Server struct {
 	store   ServerStore
 	cfg     ServerConfig
 	buffers *bufferPool
 	cache   *blobCache          // nil for none
 	readers *semaphore.Weighted // store reads under way; first come, first served
-	ahead   *semaphore.Weighted // bytes between store and streams
+	ahead   readAhead
 	surveys *semaphore.Weighted // walks through contents that are only partly here
 
-	mu      sync.Mutex
-	streams int
-	peers   map[stc.Hash]*servedPeer
-	shared  map[stc.Hash]*sharedContent
+	pace pace
 
-	requests, blobs, bytes, missing, cancelled, cacheHits atomic.Uint64
+	mu        sync.Mutex
+	streams   map[*serverStream]struct{}
+	reclaimed time.Time // when it was last looked who holds bytes for long
+	peers     map[stc.Hash]*servedPeer
+	shared    map[stc.Hash]*sharedContent
+
+	requests, blobs, bytes, missing, cancelled, cacheHits, refused, ended atomic.Uint64
 }
 
 // servedPeer is what the streams of one peer have in common.
 type servedPeer struct {
-	streams int                 // guarded by the server's mu
-	slots   *semaphore.Weighted // blobs being read for it
-	limit   peerLimit
+	streams   int                 // guarded by the server's mu
+	ending    int                 // of them, those that make room for others; likewise
+	slots     *semaphore.Weighted // blobs being read for it
+	ahead     int64               // bytes of it between store and streams; guarded by readAhead
+	aheadTime float64             // byte-seconds of it so far; likewise
+	limit     peerLimit
 }
 
 const readsPerPeer = 2
@@ -143,8 +153,9 @@ func NewServer(store ServerStore, cfg ServerConfig) *Server {
 		cfg:     cfg,
 		buffers: &bufferPool{limit: cfg.ReadAhead},
 		readers: semaphore.NewWeighted(int64(cfg.Readers)),
-		ahead:   semaphore.NewWeighted(int64(cfg.ReadAhead)),
+		ahead:   readAhead{limit: int64(cfg.ReadAhead)},
 		surveys: semaphore.NewWeighted(1),
+		streams: make(map[*serverStream]struct{}),
 		peers:   make(map[stc.Hash]*servedPeer),
 		shared:  make(map[stc.Hash]*sharedContent),
 	}
@@ -157,7 +168,7 @@ func NewServer(store ServerStore, cfg ServerConfig) *Server {
 // Stats returns the counts so far.
 func (s *Server) Stats() ServerStats {
 	s.mu.Lock()
-	streams, peers := s.streams, len(s.peers)
+	streams, peers := len(s.streams), len(s.peers)
 	s.mu.Unlock()
 	return ServerStats{
 		Streams:   streams,
@@ -168,6 +179,8 @@ func (s *Server) Stats() ServerStats {
 		Missing:   s.missing.Load(),
 		Cancelled: s.cancelled.Load(),
 		CacheHits: s.cacheHits.Load(),
+		Refused:   s.refused.Load(),
+		Ended:     s.ended.Load(),
 		Limited:   s.cfg.Limiter.Waited(),
 	}
 }
@@ -178,44 +191,27 @@ func (s *Server) Stats() ServerStats {
 // started.
 func (s *Server) Serve(ctx context.Context, conn net.Conn, peer stc.Hash) error {
 	defer conn.Close()
-	p, err := s.enter(peer)
-	if err != nil {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	st := &serverStream{
+		server:  s,
+		conn:    conn,
+		end:     end,
+		begun:   time.Now(),
+		batches: make(chan *batch),
+		say:     make(chan struct{}, 1),
+	}
+	if err := s.enter(peer, st); err != nil {
+		s.refused.Add(1)
 		sayClose(conn, closeBusy)
 		return err
 	}
-	defer s.leave(peer, p)
-	err = s.serveStream(ctx, conn, p)
+	defer s.leave(peer, st)
+	err := st.serve(ctx)
 	if err != nil {
 		s.cfg.Logger.Debug("stream ended", "peer", peer, "err", err)
 	}
 	return err
-}
-
-func (s *Server) enter(peer stc.Hash) (*servedPeer, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.peers[peer]
-	switch {
-	case s.streams >= s.cfg.MaxStreams:
-		return nil, fmt.Errorf("%w: %d", ErrBusy, s.streams)
-	case p == nil:
-		p = &servedPeer{slots: semaphore.NewWeighted(readsPerPeer), limit: newPeerLimit()}
-		s.peers[peer] = p
-	case p.streams >= s.cfg.MaxStreamsPerPeer:
-		return nil, fmt.Errorf("%w: %d of one peer", ErrBusy, p.streams)
-	}
-	p.streams++
-	s.streams++
-	return p, nil
-}
-
-func (s *Server) leave(peer stc.Hash, p *servedPeer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.streams--
-	if p.streams--; p.streams == 0 {
-		delete(s.peers, peer)
-	}
 }
 
 // closeTimeout is how long a last message may take.

@@ -144,7 +144,7 @@ func TestServerRefuses(t *testing.T) {
 		}
 		other := newTalk(t, s, 2)
 		synctest.Wait()
-		fifth := newTalk(t, s, 3)
+		fifth := newTalk(t, s, 2)
 		fifth.expect(appendClose(nil, closeBusy))
 		<-fifth.done
 		for _, k := range []talk{open1, open2, other} {

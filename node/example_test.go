@@ -203,3 +203,47 @@ func ExampleNode_Events() {
 	// Alice has come: true
 	// greeted Alice
 }
+
+// One server to many: every viewer's stream is fed at the viewer's own speed from
+// one window of pieces, by its handler.
+func Example_broadcast() {
+	ctx := context.Background()
+	keyring, err := stc.NewKeyring([]byte("a secret of 32 bytes or more, which all hold"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	camera := start(keyring)
+	defer camera.Stop(ctx)
+	var live session.Broadcaster
+	_ = camera.Handle("live/1", func(ctx context.Context, st *session.Stream) {
+		for p := range live.Pieces(ctx) {
+			if st.SendMessage(p.Data) != nil {
+				return // the viewer has gone
+			}
+		}
+	})
+
+	_ = live.Send([]byte("key frame 1"), true)
+	_ = live.Send([]byte("  what has changed"), false)
+	_ = live.Send([]byte("key frame 2"), true)
+
+	for _, name := range []string{"Alice", "Bob"} {
+		viewer := start(keyring)
+		defer viewer.Stop(ctx)
+		s, err := viewer.Connect(ctx, camera.Addr().String())
+		if err != nil {
+			log.Fatal(err)
+		}
+		st, err := viewer.OpenStream(ctx, s, "live/1")
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer st.Close()
+		frame, err := st.ReceiveMessage(1 << 20)
+		fmt.Printf("%s begins at %s %v\n", name, frame, err)
+	}
+	live.Close()
+	// Output:
+	// Alice begins at key frame 2 <nil>
+	// Bob begins at key frame 2 <nil>
+}

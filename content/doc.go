@@ -4,6 +4,20 @@
 // A blob is up to 1 MiB of bytes under their SHA3-256. A content is a manifest, itself blobs, and its name is the hash of the
 // root manifest.
 //
+//	s, err := content.Open(dir, content.Config{Key: identity.StoreKey()})
+//	result, err := s.Import(ctx, "film.mkv", content.ImportOptions{})     // result.Root is its name
+//	f, err := s.OpenFile(root)                                            // or FS, Export
+//	h, err := s.Put(ctx, blob)                                            // binary storage: see Storage
+//	blob, err = s.Get(nil, h)
+//
+// Guarantees: what a call has acknowledged is on the disk and survives a crash at
+// any moment; what is read has been compared with its hash, or is an error; the
+// same bytes are stored once, and lie encrypted, but for files that are
+// served in place. What is pinned stays until it is unpinned or removed; collecting
+// the rest blocks neither reads nor writes. A full disk and a reached limit are
+// errors of their own and harm nothing that is there. An export never writes
+// outside of its target. docs/OPERATIONS.md says how that is tested.
+//
 // # Manifest nodes
 //
 // A node is one blob. There is one valid encoding of a node, and the decoder refuses every other. (v) is the variable-length

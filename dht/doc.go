@@ -2,6 +2,21 @@
 // hash table over 256-bit node IDs (Maymounkov and Mazières, 2002), in sealed
 // datagrams between nodes that share a seed.
 //
+//	d, err := dht.New(dht.Config{Identity: id, Keyring: keyring, Send: send})
+//	d.HandleDatagram(b, from)                  // what arrives
+//	err = d.AddContact(c)                      // somebody to begin with
+//	err = d.Bootstrap(ctx)
+//	stored, err := d.Provide(ctx, key)         // until Unprovide or Close
+//	for c := range d.FindProviders(ctx, key).Providers() { … }
+//
+// Guarantees: every message opens only for a holder of the shared seed and proves
+// its sender's ID; anybody else costs one AEAD check. A lookup yields providers as
+// it hears of them and ends when the closest nodes have answered or failed. Nobody
+// is made to send more than was sent to him, nor to keep a record, in the name of
+// an address that is not the asker's. Tables, records, calls and caches are
+// bounded, by network and by node as well. That a node is a provider is its own
+// claim: whoever fetches finds out.
+//
 // # How it is built
 //
 //	DHT        one goroutine, timer and inbox        dht.go, api.go

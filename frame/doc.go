@@ -4,6 +4,11 @@
 // allocates on the parsing side, and never trusts a length that it has not
 // compared with what is there.
 //
+// Guarantees: one thing has one encoding, and a parser refuses every other with
+// an error; what is parsed points into the input and costs no allocation; every
+// length is compared with what is there before it is believed. All parsers are
+// fuzzed.
+//
 // # The frame
 //
 // A frame is the unit of encryption. On UDP one datagram carries exactly one

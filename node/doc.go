@@ -4,7 +4,7 @@
 //
 //	n, err := node.New(node.Config{Identity: id, Keyring: keyring, Dir: dir, Bootstrap: addrs})
 //	err = n.Start(ctx)
-//	seeded, err := n.Seed(ctx, "film.mkv", node.SeedOptions{})      // import and announce
+//	seeded, err := n.Seed(ctx, "film.mkv", node.ImportOptions{})      // import and announce
 //	fetched, err := n.Fetch(ctx, root, node.FetchOptions{Output: "film.mkv"})
 //	err = n.Stop(ctx)
 //

@@ -14,6 +14,11 @@
 //	XChaCha20-Poly1305          draft-irtf-cfrg-xchacha  sealed datagrams
 //	XAES-256-GCM                C2SP                records at rest
 //
+// Guarantees: no nonce is used twice under a key; what does not open is an error
+// and gives no bytes; lengths and encodings that are not exactly right are refused;
+// nothing that is secret is printed. What is exported is safe for concurrent use
+// where its comment says so.
+//
 // # The key tree
 //
 // Two kinds of secret come from outside: a node's own seed, and the seeds it shares with others. Everything else is derived.

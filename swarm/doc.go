@@ -1,6 +1,12 @@
 // Package swarm moves content between nodes: who has which chunk, which chunk
 // next from whom, and the side that serves.
 //
+// Guarantees: every blob is hashed before it is stored, written or passed on, so
+// a peer can delay and never deceive. A download ends with all of the content,
+// or with an error that says what was missing; what it has stored by then is not
+// fetched again. A peer that lies is dropped, one that stalls gets less to do,
+// and neither holds up the others. What peers send is bounded before it is held.
+//
 // # Fetching
 //
 // A [Download] fetches one content, named by the hash of its root manifest,

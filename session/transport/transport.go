@@ -1,7 +1,21 @@
-// Package transport carries datagrams for sessions. It has one small
-// interface and its members: UDP here, in the largest batches that the kernel
-// and the path allow, and an in-memory network for tests in the package
-// memory.
+// Package transport carries datagrams for sessions. It has one small interface,
+// Conn, and its members: UDP here, in the largest batches that the kernel and the
+// path allow, and an in-memory network for tests in the package memory. Beside it
+// is Ordered, for what delivers messages whole and in order: WebSocket.
+//
+//	Conn      Send(buf, size, to)    buf:  | datagram (size) | datagram (size) | … | the last, ≤ size |
+//	          Receive(buf)                 the same, of one sender a call
+//
+//	          UDP        one system call a batch: UDP_SEGMENT and UDP_GRO, else sendmmsg and recvmmsg, else one each
+//	          memory     loss, delay, reordering and rate from a seed, in virtual time
+//
+//	Ordered   WebSocket  one binary message a frame, ws:// or wss://
+//
+// Guarantees: a datagram arrives whole, or not at all; whether it is what was sent,
+// the session finds out. That it arrives is nobody's promise but that of Ordered,
+// whose end is then the end of everything.
+// What the kernel or the path does not take is found out while running, for each
+// destination, and done in a smaller way. Close ends what waits.
 package transport
 
 import "net/netip"

@@ -166,6 +166,7 @@ func (c *calls) answered(now time.Time, from stc.PublicKey, addr netip.AddrPort,
 	c.peers.granted(now, k.to, m.grant)
 	if k.repeats == 0 && k.state != callStateFailed {
 		c.peers.measured(k.to, now.Sub(k.sent))
+		c.stats.RPC[methodOf(k.request.kind)].took(now.Sub(k.sent))
 	}
 	rpc := &c.stats.RPC[methodOf(k.request.kind)]
 	if m.kind == kindChallenge {

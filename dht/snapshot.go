@@ -10,6 +10,7 @@ func (m *machine) snapshot(now time.Time) Stats {
 	s.LookupsActive = len(m.searches)
 	s.CallsPending = len(m.calls.byTx)
 	s.Table = m.table.stats(now)
+	s.Network = m.estimate.nodes()
 	s.Peers = m.peers.lru.len()
 	s.RTT = m.peers.rtt.smoothed
 	s.Records, s.RecordKeys = m.records.total, len(m.records.byKey)

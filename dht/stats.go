@@ -1,6 +1,9 @@
 package dht
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Method is a kind of request.
 type Method uint8
@@ -32,9 +35,33 @@ type RPCStats struct {
 	Repeated                     uint64 // sent once more, because the answer took long
 	Challenged                   uint64 // met a challenge and were repeated with the cookie
 
+	// How long answers took, of those calls whose request went out once:
+	// Durations[i] of them at most DurationBounds()[i] and longer than the bound
+	// before, and DurationSum all together.
+	Durations   [len(durationBounds) + 1]uint64
+	DurationSum time.Duration
+
 	// Requests of others.
 	Served  uint64 // answered with what was asked for
 	Refused uint64 // answered with a challenge
+}
+
+// durationBounds are the upper bounds of RPCStats.Durations; the last class has
+// none.
+var durationBounds = [...]time.Duration{
+	5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond,
+	200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second,
+}
+
+// DurationBounds returns the upper bounds of the classes of
+// RPCStats.Durations, but for the last, which has none.
+func DurationBounds() []time.Duration { return durationBounds[:] }
+
+// took counts how long an answer took.
+func (s *RPCStats) took(d time.Duration) {
+	i, _ := slices.BinarySearch(durationBounds[:], d)
+	s.Durations[i]++
+	s.DurationSum += d
 }
 
 // Drop is a reason for which a datagram was not taken.
@@ -120,9 +147,10 @@ type Stats struct {
 	LookupsActive int
 	CallsPending  int
 
-	Table TableStats
-	Peers int           // remembered beyond the table, most of it included
-	RTT   time.Duration // smoothed over all peers; 0 before the first answer
+	Table   TableStats
+	Network int           // nodes that the network is estimated to have; 0 before anything is known
+	Peers   int           // remembered beyond the table, most of it included
+	RTT     time.Duration // smoothed over all peers; 0 before the first answer
 
 	BadRecords    uint64 // signed records in answers that were not what they had to be
 	SignedRecords int    // signed records held for others, our own included

@@ -28,9 +28,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		if !up && m.desc != upMetric.desc {
 			continue
 		}
-		m.values(&s, func(v float64, labels ...string) {
-			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, labels...)
-		})
+		m.emit(&s, ch)
 	}
 }
 
@@ -40,6 +38,30 @@ type metric struct {
 	desc   *prometheus.Desc
 	kind   prometheus.ValueType
 	values func(s *Stats, emit func(v float64, labels ...string))
+	// histograms is set in place of kind and values: the counts are those of
+	// the classes that bounds are the upper bounds of, and one more.
+	bounds     []float64
+	histograms func(s *Stats, emit func(counts []uint64, sum float64, labels ...string))
+}
+
+// emit sends a row's metrics.
+func (m *metric) emit(s *Stats, ch chan<- prometheus.Metric) {
+	if m.histograms == nil {
+		m.values(s, func(v float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, labels...)
+		})
+		return
+	}
+	m.histograms(s, func(counts []uint64, sum float64, labels ...string) {
+		below := make(map[float64]uint64)
+		var total uint64
+		for i, n := range counts {
+			if total += n; i < len(m.bounds) {
+				below[m.bounds[i]] = total
+			}
+		}
+		ch <- prometheus.MustNewConstHistogram(m.desc, total, sum, below, labels...)
+	})
 }
 
 func gauge(name, help string, value func(s *Stats) float64) metric {
@@ -57,8 +79,23 @@ func counter[N uint64 | float64](name, help string, value func(s *Stats) N) metr
 }
 
 func labelled(kind prometheus.ValueType, name, help string, labels []string, values func(s *Stats, emit func(v float64, labels ...string))) metric {
-	return metric{prometheus.NewDesc("sttnode_"+name, help, labels, nil), kind, values}
+	return metric{desc: prometheus.NewDesc("sttnode_"+name, help, labels, nil), kind: kind, values: values}
 }
+
+func histogram(name, help string, labels []string, bounds []float64, values func(s *Stats, emit func(counts []uint64, sum float64, labels ...string))) metric {
+	return metric{desc: prometheus.NewDesc("sttnode_"+name, help, labels, nil), bounds: bounds, histograms: values}
+}
+
+// durationBounds are the upper bounds in seconds of how long calls take.
+func durationBounds() (seconds []float64) {
+	for _, d := range dht.DurationBounds() {
+		seconds = append(seconds, d.Seconds())
+	}
+	return seconds
+}
+
+// hopBounds are the upper bounds of the hops of lookups; few have more than 5.
+func hopBounds() []float64 { return []float64{0, 1, 2, 3, 4, 5} }
 
 var upMetric = gauge("up", "1 while the node runs.", func(s *Stats) float64 {
 	if s.State == StateStarted || s.State == StateRunning {
@@ -129,6 +166,48 @@ var metrics = []metric{
 			emit(float64(s.DHT.Table.Questionable), "questionable")
 			emit(float64(s.DHT.Table.Bad), "bad")
 		}),
+	gauge("dht_network_nodes", "Nodes that the network is estimated to have.", func(s *Stats) float64 { return float64(s.DHT.Network) }),
+	gauge("dht_candidates", "Nodes known beyond the routing table, to take the place of those that go.", func(s *Stats) float64 { return float64(s.DHT.Table.Candidates) }),
+	labelled(prometheus.GaugeValue, "dht_buckets", "Buckets of the routing table that hold a node, by whether there is room in them.", []string{"fill"},
+		func(s *Stats, emit func(float64, ...string)) {
+			full := 0
+			for _, b := range s.DHT.Table.Buckets {
+				if b.Entries >= b.Width {
+					full++
+				}
+			}
+			emit(float64(full), "full")
+			emit(float64(len(s.DHT.Table.Buckets)-full), "room")
+		}),
+	histogram("dht_call_seconds", "How long answers to calls took whose request went out once.", []string{"method"}, durationBounds(),
+		func(s *Stats, emit func([]uint64, float64, ...string)) {
+			for m := range s.DHT.RPC {
+				r := &s.DHT.RPC[m]
+				emit(r.Durations[:], r.DurationSum.Seconds(), dht.Method(m).String())
+			}
+		}),
+	histogram("dht_lookup_hops", "Longest chains of nodes in lookups that have ended, each told of by the one before.", []string{"purpose"}, hopBounds(),
+		func(s *Stats, emit func([]uint64, float64, ...string)) {
+			for p := range s.DHT.Lookups {
+				hops, sum := s.DHT.Lookups[p].Hops, 0
+				counts := make([]uint64, len(hopBounds())+1)
+				for i, n := range hops {
+					counts[min(i, len(counts)-1)] += n
+					sum += i * int(n)
+				}
+				emit(counts, float64(sum), dht.Purpose(p).String())
+			}
+		}),
+	labelled(prometheus.CounterValue, "dht_lookup_seconds_total", "Duration of lookups that have ended, all together.", []string{"purpose"},
+		func(s *Stats, emit func(float64, ...string)) {
+			for p := range s.DHT.Lookups {
+				emit(s.DHT.Lookups[p].Duration.Seconds(), dht.Purpose(p).String())
+			}
+		}),
+	gauge("dht_signed_records", "Signed records held for others, own ones included.", func(s *Stats) float64 { return float64(s.DHT.SignedRecords) }),
+	gauge("dht_names", "Names of this node that it keeps published.", func(s *Stats) float64 { return float64(s.DHT.KeptRecords) }),
+	counter("dht_bad_records_total", "Signed records in answers that were not what they had to be.", func(s *Stats) uint64 { return s.DHT.BadRecords }),
+	gauge("dht_record_keys", "Contents that provider records are held of.", func(s *Stats) float64 { return float64(s.DHT.RecordKeys) }),
 	gauge("dht_records", "Provider records held for others.", func(s *Stats) float64 { return float64(s.DHT.Records) }),
 	gauge("dht_provided", "Contents that this node provides.", func(s *Stats) float64 { return float64(s.DHT.Provided) }),
 	gauge("dht_lookups_active", "Lookups under way.", func(s *Stats) float64 { return float64(s.DHT.LookupsActive) }),

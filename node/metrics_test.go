@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -62,6 +63,18 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("%s is %v, want %v", name, got, want)
 			}
 		}
+		// Every histogram of a call adds up, and on this network a call takes
+		// one round trip.
+		calls, quick := `sttnode_dht_call_seconds{method="find_providers"}`, lan.Delay.Seconds()
+		if values[calls] == 0 || values[calls] > values[`sttnode_dht_calls_total{method="find_providers",result="answered"}`] {
+			t.Errorf("%v calls of find_providers took their time, of %v", values[calls], values[`sttnode_dht_calls_total{method="find_providers",result="answered"}`])
+		}
+		if fast, all := values[calls+" ≤ 0.005"], values[calls+" ≤ 5"]; all != values[calls] || fast > 0 != (2*quick <= 0.005) {
+			t.Errorf("%v calls of %v took at most 5 ms", fast, all)
+		}
+		if got := values[`sttnode_dht_lookup_hops{purpose="publish"} ≤ 5`]; got == 0 {
+			t.Error("no publish has hops")
+		}
 		if got := values[`sttnode_fetched_bytes_total{kind="verified"}`]; got < 512<<10 || got > 520<<10 {
 			t.Errorf("fetched %v bytes", got)
 		}
@@ -109,7 +122,10 @@ func gather(t *testing.T, g prometheus.Gatherer) map[string]float64 {
 			if len(labels) > 0 {
 				name += "{" + strings.Join(labels, ",") + "}"
 			}
-			values[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			values[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			for _, b := range m.GetHistogram().GetBucket() {
+				values[fmt.Sprintf("%s ≤ %v", name, b.GetUpperBound())] = float64(b.GetCumulativeCount())
+			}
 		}
 	}
 	return values

@@ -137,7 +137,7 @@ func nameTarget(rec dht.Record) (stc.Hash, error) {
 	}
 }
 
-// ResolveName returns the content that a name stands for now, as far as the
+// ResolveName returns the content that a name stands for at present, as far as the
 // nodes say that answer. It looks until ctx ends, or until it is clear that
 // nobody has a record. Errors: ErrNoName, also for a name that its owner has
 // taken back; ErrNoPeers, ErrWrongSeed, ErrResolve, ErrUnreachable; ctx's cause.

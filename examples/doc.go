@@ -7,6 +7,7 @@
 //	sensor      a live stream of readings, and events when one is too high
 //	sensornet   readings kept under their hashes, and events
 //	video       one source, several viewers and a recording: all of it composed
+//	broadcast   one server, many viewers, one of whom falls asleep
 //	chat        frames of the application's own
 //	discovery   somebody is found by what he provides
 //	rotation    keys are replaced while data flows

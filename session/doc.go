@@ -59,6 +59,7 @@
 // # Beside sessions
 //
 // An EndpointManager routes bytes to named endpoints (sessions, streams, functions,
-// channels), each with a queue and a policy of its own. It is as good without a
-// session as with one.
+// channels), each with a queue and a policy of its own. A Broadcaster feeds one
+// source to any number of subscribers from one window of memory. Both are as good
+// without a session as with one.
 package session

@@ -63,7 +63,7 @@ func (k *PacketKey) Open(dst, ciphertext, ad []byte, seq uint64) ([]byte, error)
 }
 
 // Erase overwrites the key as far as it can be reached: the IV always, the cipher's own key only where it is ours to reach, in
-// AES-256-GCM on amd64 with AVX-512. Nothing may be sealed or opened with the key at the same time or afterwards.
+// AES-256-GCM on amd64 with VAES. Nothing may be sealed or opened with the key at the same time or afterwards.
 func (k *PacketKey) Erase() {
 	gcm.Wipe(k.aead)
 	clear(k.iv[:])

@@ -13,10 +13,21 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// supported says whether processor and operating system have all that the assembly uses.
-var supported = cpu.X86.HasAES && cpu.X86.HasAVX2 && cpu.X86.HasBMI2 &&
-	cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512DQ &&
-	cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ
+// wide and narrow say whether processor and operating system have all that the assembly with vectors of 64 and of 32 bytes
+// uses; supported, whether there is a kernel.
+var (
+	wide = cpu.X86.HasAES && cpu.X86.HasAVX2 && cpu.X86.HasBMI2 &&
+		cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512DQ &&
+		cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ
+	narrow    = cpu.X86.HasAES && cpu.X86.HasAVX2 && cpu.X86.HasPCLMULQDQ && leaf7()&vectorAES == vectorAES
+	supported = wide || narrow
+)
+
+// vectorAES is VAES and VPCLMULQDQ in what leaf7 returns; package cpu knows them only beside AVX-512.
+const vectorAES = 1<<9 | 1<<10
+
+// leaf7 returns ECX of CPUID's leaf 7. A processor with AVX2 has it.
+func leaf7() (ecx uint32)
 
 const (
 	// maxText is SP 800-38D's limit of a message, 2³⁹−256 bits: the 32-bit block counter must not repeat.
@@ -35,6 +46,7 @@ type kernel struct {
 	roundKeys [15][16]byte
 	// powers holds H¹⁷, H¹⁶, … H¹, each times x and byte-reversed, then zeros: the last powers are read four at a time.
 	powers [20][2]uint64
+	wide   bool
 	live   bool
 }
 
@@ -45,6 +57,8 @@ type state struct {
 	counter [2]uint64 // the next counter block, byte-reversed: the block counter is the lowest 32 bits
 	bits    [2]uint64 // GHASH's last block, byte-reversed: lengths of text and additional data in bits
 	tag     [16]byte  // after the last call
+	// For crypt256: the bytes behind the last whole vector, zeros behind them.
+	ad, text [32]byte
 }
 
 // expand fills in roundKeys and powers.
@@ -59,14 +73,29 @@ func expand(k *kernel, key *[keySize]byte)
 //go:noescape
 func crypt(k *kernel, s *state, dst, src *byte, n int, ad *byte, adLen int, encrypt, last bool)
 
-func newKernel(key []byte) cipher.AEAD {
-	k := &kernel{live: true}
-	expand(k, (*[keySize]byte)(key))
+// expand256 and crypt256 do the same with vectors of 32 bytes. The bytes that are not a whole vector are taken from s, and
+// those of the text are put there.
+//
+//go:noescape
+func expand256(k *kernel, key *[keySize]byte)
+
+//go:noescape
+func crypt256(k *kernel, s *state, dst, src *byte, n int, ad *byte, adLen int, encrypt, last bool)
+
+func newKernel(key []byte) cipher.AEAD { return newKernelOf(key, wide) }
+
+func newKernelOf(key []byte, wide bool) *kernel {
+	k := &kernel{wide: wide, live: true}
+	if wide {
+		expand(k, (*[keySize]byte)(key))
+	} else {
+		expand256(k, (*[keySize]byte)(key))
+	}
 	return k
 }
 
 func (k *kernel) wipe() {
-	k.live = false
+	k.wide, k.live = false, false
 	clear(k.roundKeys[:])
 	clear(k.powers[:])
 }
@@ -120,6 +149,10 @@ func (k *kernel) begin(nonce []byte, n, adLen int) (s state) {
 
 // crypt puts src through the assembly, and leaves the tag in s.
 func (k *kernel) crypt(s *state, dst, src, ad []byte, encrypt bool) {
+	if !k.wide {
+		k.crypt256(s, dst, src, ad, encrypt)
+		return
+	}
 	for len(ad) > maxCall {
 		crypt(k, s, nil, nil, 0, unsafe.SliceData(ad), maxCall, encrypt, false)
 		ad = ad[maxCall:]
@@ -129,6 +162,23 @@ func (k *kernel) crypt(s *state, dst, src, ad []byte, encrypt bool) {
 		dst, src, ad = dst[maxCall:], src[maxCall:], nil
 	}
 	crypt(k, s, unsafe.SliceData(dst), unsafe.SliceData(src), len(src), unsafe.SliceData(ad), len(ad), encrypt, true)
+}
+
+// crypt256 is crypt with vectors of 32 bytes. What is not one's whole is in s on the way in, and the text also on the way out.
+func (k *kernel) crypt256(s *state, dst, src, ad []byte, encrypt bool) {
+	for len(ad) > maxCall {
+		crypt256(k, s, nil, nil, 0, unsafe.SliceData(ad), maxCall, encrypt, false)
+		ad = ad[maxCall:]
+	}
+	copy(s.ad[:], ad[len(ad)&^31:])
+	for len(src) > maxCall {
+		crypt256(k, s, unsafe.SliceData(dst), unsafe.SliceData(src), maxCall, unsafe.SliceData(ad), len(ad), encrypt, false)
+		dst, src, ad = dst[maxCall:], src[maxCall:], nil
+	}
+	whole := len(src) &^ 31
+	copy(s.text[:], src[whole:])
+	crypt256(k, s, unsafe.SliceData(dst), unsafe.SliceData(src), len(src), unsafe.SliceData(ad), len(ad), encrypt, true)
+	copy(dst[whole:len(src)], s.text[:])
 }
 
 // extend returns dst with n more bytes, and those bytes.

@@ -6,7 +6,7 @@ import "testing"
 
 func TestWipe(t *testing.T) {
 	if !supported {
-		t.Skip("no AVX-512, VAES and VPCLMULQDQ here")
+		t.Skip("no VAES and VPCLMULQDQ here")
 	}
 	aead, standard := pair(t, make([]byte, keySize))
 	k, ok := aead.(*kernel)
@@ -31,9 +31,33 @@ func TestWipe(t *testing.T) {
 	}
 }
 
+// Where New returns the kernel with the wide vectors, the other one is tested here.
+func TestNarrow(t *testing.T) {
+	if !wide || !narrow {
+		t.Skip("there is one kernel at most, which the other tests are about")
+	}
+	src := newSource(3)
+	for n := range 2201 {
+		key := src.bytes(keySize)
+		standard, err := newStandard(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, src, newKernelOf(key, false), standard, n, src.IntN(301))
+	}
+	key := src.bytes(keySize)
+	standard, err := newStandard(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{64<<10 - 1, 64 << 10, 64<<10 + 1, 3<<20 + 77} {
+		compare(t, src, newKernelOf(key, false), standard, n, 64<<10+src.IntN(200))
+	}
+}
+
 func TestDoesNotAllocate(t *testing.T) {
 	if !supported {
-		t.Skip("no AVX-512, VAES and VPCLMULQDQ here")
+		t.Skip("no VAES and VPCLMULQDQ here")
 	}
 	k := newKernel(make([]byte, keySize))
 	nonce, buf := make([]byte, nonceSize), make([]byte, 100_000+tagSize)

@@ -106,7 +106,7 @@ func TestNamesAreKept(t *testing.T) {
 		time.Sleep(49 * time.Hour)
 		wantName(t, other, p.Name, stc.Hash{})
 		cfg := w.config("owner", addressOf(boot))
-		owner = w.start(cfg)
+		w.start(cfg)
 		time.Sleep(time.Minute)
 		wantName(t, other, p.Name, one)
 

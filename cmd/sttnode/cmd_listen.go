@@ -96,10 +96,12 @@ func runListen(ctx context.Context, a *app, args []string, keep bool, from []str
 		return err
 	}
 	a.note("Listening on %s. Others send with: sttnode send %v %s", p.where(), p.owner, name)
+	var announcing sync.WaitGroup
+	defer announcing.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	announced := make(chan error, 1)
-	go func() { announced <- p.announce(ctx, []string{protocol}) }()
+	announcing.Go(func() { announced <- p.announce(ctx, []string{protocol}) })
 	for announced := announced; ; {
 		select {
 		case err = <-l.result:

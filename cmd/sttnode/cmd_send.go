@@ -136,6 +136,7 @@ func (a *app) sendInput(ctx context.Context, st *node.Stream) (int64, error) {
 	case ctx.Err() != nil:
 		return n, context.Cause(ctx)
 	case in.err != nil:
+		st.Reset(codeBroken)
 		return n, fmt.Errorf("standard input: %w", in.err)
 	case err != nil:
 		return n, fmt.Errorf("%w: %w", errPartly, streamError(err))

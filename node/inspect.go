@@ -54,7 +54,7 @@ func (n *Node) FindNode(ctx context.Context, id stc.Hash) (FoundNode, error) {
 	if err := n.Join(ctx); err != nil {
 		return FoundNode{}, err
 	}
-	closest, _, err := n.dht.FindNode(ctx, id)
+	closest, _, _ := n.dht.FindNode(ctx, id) // what it has found counts; findNode says what is wrong
 	if i := slices.IndexFunc(closest, func(c dht.Contact) bool { return c.ID == id }); i >= 0 {
 		f := found(closest[i])
 		f.RTT, err = n.dht.Ping(ctx, closest[i])

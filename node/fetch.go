@@ -124,7 +124,7 @@ const (
 	maxRepairs = 2
 	// announceAfter is how long a fetch runs before it tells the network that
 	// it has a part of the content. Shorter ones are over before others ask.
-	announceAfter = 3 * time.Second
+	announceAfter = time.Second
 	// announceCheck is how often it looks from then on whether it has one.
 	announceCheck = 500 * time.Millisecond
 )
@@ -242,6 +242,7 @@ func (f *fetch) fromPeers(ctx context.Context, part *swarm.Part) error {
 	f.setPhase(PhaseFetching)
 	d, err := swarm.NewDownload(swarm.Config{
 		Root:         f.root,
+		Self:         f.n.ID(),
 		Store:        f.store,
 		Output:       f.output,
 		Part:         part,

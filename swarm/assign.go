@@ -9,6 +9,10 @@ import (
 // wants to be called again at the latest, zero for never; any input may change
 // that.
 func (s *scheduler) schedule(now time.Time, out *plan) (next time.Time) {
+	if s.undealt {
+		s.undealt = false
+		s.deal(out)
+	}
 	s.expire(now, out)
 	s.fill(now, out)
 	s.hedge(now, out)
@@ -130,6 +134,9 @@ func (s *scheduler) ask(p *schedPeer, it *item, now time.Time, out *plan) {
 // the first queue in which it has any.
 func (s *scheduler) pick(p *schedPeer) *item {
 	for i := range s.queues {
+		if i > queueOurs && (p.inFlight > 0 || i > queueRarity) && s.spared(p) {
+			return nil
+		}
 		if p.searched[i] == len(s.queues[i].items) {
 			continue
 		}
@@ -217,7 +224,7 @@ func (s *scheduler) hedge(now time.Time, out *plan) {
 	s.nextHedge = now.Add(s.hedgePause)
 	first, guess := s.firstWindow(), s.meanRate()
 	for _, p := range s.peers {
-		for p.eager(now, first) && s.affords() && !s.allow.spent() {
+		for p.eager(now, first) && s.affords() && !s.allow.spent() && !s.spared(p) {
 			r, race := s.latest(p, guess, now)
 			if r == nil {
 				break

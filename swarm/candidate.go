@@ -189,6 +189,7 @@ func (e connOpen) handle(o *owner, now time.Time) {
 	conn := e.conn
 	if !conn.dropped {
 		conn.id = o.sched.addPeer(now)
+		o.sched.byID[conn.id].key = lotKey(conn.candidate.node)
 		o.serving[conn.id] = conn.candidate
 	}
 }

@@ -45,6 +45,9 @@ type Dialer func(ctx context.Context) (net.Conn, error)
 type Config struct {
 	// Root is the hash of the content's root manifest.
 	Root stc.Hash
+	// Self is the ID of this node, by which fetchers of the same content agree
+	// on who asks for which chunk first. Zero: this one does not take part.
+	Self stc.Hash
 	// Store takes the blobs, and is asked what is there already.
 	Store Store
 	// Output, if not nil, is given chunks that were fetched and verified while

@@ -20,9 +20,11 @@ type request struct {
 
 // schedPeer is what the scheduler knows of a peer.
 type schedPeer struct {
-	id       peerID
-	complete bool
-	have     rangeSet
+	id        peerID
+	complete  bool
+	announced bool   // it said what it has
+	key       uint64 // by which it draws lots, 0 for not at all
+	have      rangeSet
 
 	open     []*request          // neither answered nor cancelled, oldest first
 	byID     map[uint32]*request // all that an answer is due for

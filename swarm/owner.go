@@ -81,6 +81,7 @@ func newOwner(ctx context.Context, d *Download) *owner {
 			timeout:    d.cfg.PeerTimeout,
 			sequential: d.cfg.Sequential,
 			seed:       seed,
+			self:       lotKey(d.cfg.Self),
 		}),
 		byNode:  make(map[stc.Hash]*candidate),
 		serving: make(map[peerID]*candidate),

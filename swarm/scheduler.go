@@ -27,9 +27,9 @@ import (
 //   - a peer has at most maxOpenRequests unanswered requests.
 //
 // The order: manifest nodes and what was asked before in vain go first, then
-// what the fewest peers with partial content have; among equals a random run
-// of neighbours, so that fetchers who start together take different chunks
-// from a single seeder.
+// what the fewest peers with partial content have; of what nobody but a complete
+// peer has, our part of it (crowd.go); among equals a random run of neighbours,
+// so that fetchers who start together take different chunks from a single seeder.
 type scheduler struct {
 	cfg   schedulerConfig
 	rng   *rand.Rand
@@ -49,6 +49,8 @@ type scheduler struct {
 	draining bool   // nothing will be added any more
 	due      uint64 // what begins before this byte of the data is waited for by a reader
 
+	undealt bool // a fellow has come or gone since the last deal
+
 	nextHedge  time.Time // no earlier: looking for work to take over is not cheap
 	hedgePause time.Duration
 
@@ -61,12 +63,14 @@ type schedulerConfig struct {
 	timeout    time.Duration // a peer silent for so long while it owes us something is dead
 	sequential bool          // in the order of ordinals, not at random
 	seed       uint64        // of the random order
+	self       uint64        // by which we draw lots, 0 for not at all
 }
 
 // Queues, in the order in which they are asked from.
 const (
 	queueUrgent  = 0
-	queueRarity  = 1 // from here on by the number of partial peers
+	queueOurs    = 1 // only complete peers have it, and it is ours to ask (crowd.go)
+	queueRarity  = 2 // from here on by the number of partial peers
 	rarityLevels = 8
 	queueCount   = queueRarity + rarityLevels
 )
@@ -163,6 +167,9 @@ func (s *scheduler) size() int { return len(s.items) }
 func (s *scheduler) queueOf(it *item) int {
 	if it.node || it.urgent {
 		return queueUrgent
+	}
+	if it.partial <= 0 && s.ours(it) {
+		return queueOurs
 	}
 	return queueRarity + min(max(it.partial, 0), rarityLevels-1)
 }

@@ -34,6 +34,9 @@ func (s *scheduler) removePeer(id peerID) {
 	}
 	delete(s.byID, id)
 	s.peers = slices.DeleteFunc(s.peers, func(q *schedPeer) bool { return q == p })
+	if p.fellow() {
+		s.undealt = true
+	}
 }
 
 // has reports whether the peer announced the item and has not denied it.
@@ -64,6 +67,11 @@ func (s *scheduler) peerHas(id peerID, spans []span) {
 	if p == nil || p.complete || len(p.have.spans) >= maxPeerRanges {
 		return
 	}
+	if !p.announced {
+		if p.announced = true; p.fellow() {
+			s.undealt = true
+		}
+	}
 	var grown rangeSet
 	for _, sp := range spans {
 		if !p.have.covers(sp) {
@@ -89,8 +97,12 @@ func (s *scheduler) peerHasAll(id peerID) {
 		return
 	}
 	s.recount(p.has, -1)
+	was := p.fellow()
 	p.complete, p.have = true, rangeSet{}
 	p.rescan()
+	if was {
+		s.undealt = true
+	}
 }
 
 // rescan lets the peer look at all waiting items again.

@@ -65,16 +65,18 @@ type Config struct {
 	MaxProviders int
 
 	// CheckInterval is the longest that a node in the table is silent before
-	// it is asked whether it is there. Default 1 h.
+	// it is asked whether it is there; our neighbours are asked after a quarter
+	// of that. Default 1 h.
 	CheckInterval time.Duration
 	// QuestionableAfter is how long a node counts as good after it was heard
 	// of. Default 15 min.
 	QuestionableAfter time.Duration
-	// RefreshInterval is how long a bucket goes without a lookup that aims
-	// into it before one is made for its sake. Default 1 h.
+	// RefreshInterval is the longest time until somebody is asked again who
+	// else belongs in a bucket that has room; our own ID is looked up twice as
+	// often. Default 1 h.
 	RefreshInterval time.Duration
-	// FillInterval is the time between two attempts to win a node that others
-	// told of for a bucket with room. Default 1 s.
+	// FillInterval is the mean time between two attempts to win a node that
+	// others told of for a bucket with room. Default 1 s.
 	FillInterval time.Duration
 	// TablePerSubnet is how many nodes of one public /24 or /48 the table
 	// holds; of each bucket they get a tenth. Answers and lookups prefer not

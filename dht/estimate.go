@@ -19,12 +19,13 @@ type estimate struct {
 
 	watched time.Duration // how long nodes were seen alive, all together
 	deaths  float64       // nodes of those that were seen to go
+	faded   float64       // the part of assumedLifetime that is forgotten
 }
 
 const (
 	spacingSamples = 15
 	// Before anything is known, nodes are taken to stay for this long. It
-	// counts like one node that did.
+	// counts like one node that did, and is forgotten like one.
 	assumedLifetime = 96 * time.Hour
 	// Of what was seen, half is forgotten whenever this many nodes have gone.
 	rememberedDeaths = 64
@@ -74,12 +75,13 @@ func (e *estimate) alive(d time.Duration) { e.watched += max(d, 0) }
 func (e *estimate) died(d time.Duration) {
 	e.alive(d)
 	if e.deaths++; e.deaths >= rememberedDeaths {
-		e.deaths, e.watched = e.deaths/2, e.watched/2
+		e.deaths, e.watched, e.faded = e.deaths/2, e.watched/2, (1+e.faded)/2
 	}
 }
 
 // lifetime returns the mean time that a node stays on, as the maximum
 // likelihood estimate for a memoryless one: time seen by nodes seen to go.
 func (e *estimate) lifetime() time.Duration {
-	return time.Duration(float64(assumedLifetime+e.watched) / (1 + e.deaths))
+	assumed := 1 - e.faded
+	return time.Duration((assumed*float64(assumedLifetime) + float64(e.watched)) / (assumed + e.deaths))
 }

@@ -25,8 +25,9 @@ import (
 // k others are known, stalled nodes are waited for.
 //
 // Once two nodes have answered of which one is among the targets still, we have
-// found the neighbourhood. All others are asked in one go then, and a few beyond them in
-// place of those that will turn out to be dead.
+// found the neighbourhood. All others are asked in one go then, and some beyond them
+// in place of those that will turn out to be dead: more if there are targets that
+// nobody has told us of, though those who answered should know them.
 //
 // The lookup is done when every target has answered, which makes them its
 // result, or when it has asked as many nodes as it may. It stays usable after
@@ -51,7 +52,7 @@ type lookupConfig struct {
 	self      stc.Hash
 	k         int
 	alpha     int
-	spare     int // nodes beyond the k closest that are asked with them
+	spare     int // nodes beyond the k closest that are asked with them at least
 	maxAsked  int // nodes that are asked at all
 	perSubnet int // targets of one /24 or /48; <0: no limit
 }
@@ -75,7 +76,8 @@ const (
 type lookupNode struct {
 	Contact
 	state lookupState
-	depth int // 1 if known at the start, else one more than who told us
+	told  bool // some node that answered has told of it
+	depth int  // 1 if known at the start, else one more than who told us
 }
 
 // Bounds on what a lookup remembers and does.
@@ -106,6 +108,7 @@ func (l *lookup) learn(contacts []Contact, depth int) {
 			continue
 		}
 		if n := l.byID[c.ID]; n != nil {
+			n.told = n.told || depth > 0
 			// A node that moved is worth another try at its new address.
 			if n.state == lookupFailed && n.Addr != c.Addr && l.asked[c.Addr] == 0 {
 				n.Contact, n.state = c, lookupWaiting
@@ -119,7 +122,7 @@ func (l *lookup) learn(contacts []Contact, depth int) {
 		if i >= limit {
 			continue
 		}
-		n := &lookupNode{Contact: c, depth: depth + 1}
+		n := &lookupNode{Contact: c, told: depth > 0, depth: depth + 1}
 		l.byID[c.ID] = n
 		l.sorted = slices.Insert(l.sorted, i, n)
 		if len(l.sorted) > limit {
@@ -171,9 +174,26 @@ func (l *lookup) targets(k int) []*lookupNode {
 	return l.chosen
 }
 
+// doubtful counts the targets that have not answered and that nobody who has
+// has told of.
+func (l *lookup) doubtful() (n int) {
+	for _, t := range l.targets(l.cfg.k) {
+		if t.state != lookupAnswered && !t.told {
+			n++
+		}
+	}
+	return n
+}
+
 // arrived reports whether a node has answered that is among the targets.
 func (l *lookup) arrived() bool {
 	return slices.ContainsFunc(l.targets(l.cfg.k), func(n *lookupNode) bool { return n.state == lookupAnswered })
+}
+
+// toldOf reports whether a node has answered or was told of by one that has.
+func (l *lookup) toldOf(id stc.Hash) bool {
+	n := l.byID[id]
+	return n != nil && (n.told || n.state == lookupAnswered)
 }
 
 // candidates returns the n closest candidates that have neither failed nor
@@ -206,7 +226,7 @@ again:
 	slots, wanted := l.cfg.alpha, l.cfg.k
 	switch {
 	case l.stats.answered >= 2 && l.arrived():
-		wanted += l.cfg.spare
+		wanted += l.cfg.spare + min(l.doubtful(), l.cfg.k/4)
 		slots = wanted
 	case l.stats.answered == 1: // a second opinion before all are asked
 		slots++

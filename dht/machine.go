@@ -320,13 +320,17 @@ func (m *machine) believe(from Contact, told []Contact) []Contact {
 }
 
 // seeds returns where a lookup for target begins: the closest nodes of the
-// table and of those heard of lately.
+// table and of those heard of lately, and as long as we know few, of those that
+// others told us of.
 func (m *machine) seeds(target stc.Hash) []Contact {
 	n := 2 * m.cfg.K
 	seeds := make([]Contact, 0, 2*n)
 	seeds = contactsOf(seeds, m.table.closest(target, n, callable))
 	for _, p := range m.peers.near(target, n) {
 		seeds = append(seeds, p.Contact)
+	}
+	for _, c := range m.table.unproven(target) {
+		seeds = append(seeds, c.Contact)
 	}
 	if len(seeds) == 0 { // everybody is believed dead: try them all the same
 		seeds = contactsOf(seeds, m.table.closest(target, n, anyEntry))

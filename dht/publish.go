@@ -14,8 +14,10 @@ import (
 //
 //   - at once, those get the record that we know well and that are as close as
 //     the K closest are expected to be;
-//   - as soon as publishWitnesses nodes have answered the search, the K closest
-//     that anybody named, each of whom knows the neighbourhood of the key;
+//   - as soon as publishWitnesses nodes have answered the search, those of the K
+//     closest that anybody named who has answered, each of whom knows the
+//     neighbourhood of the key;
+//   - at the end of the search, those that nobody has named;
 //   - when one of them has to be asked again, fails or refuses, the next one.
 //
 // The run ends when the search has and the K closest have all answered.
@@ -40,6 +42,9 @@ const (
 	// publishWitnesses: so many of them have answered before we store at nodes
 	// that we only heard of.
 	publishWitnesses = 2
+	// publishTrust: who was heard of within this part of a lifetime is there
+	// most likely.
+	publishTrust = 6
 	// publishAsks times K nodes are asked at most to store one key.
 	publishAsks = 4
 )
@@ -124,7 +129,7 @@ func (run *publishRun) store(now time.Time) {
 	}
 	m, l := run.p.m, run.search.lookup
 	targets := l.candidates(m.cfg.K, func(id stc.Hash) bool { return run.passed[id] })
-	certain := run.done || l.stats.answered >= publishWitnesses
+	witnessed := l.stats.answered >= publishWitnesses
 	radius, known := m.estimate.radius(m.cfg.K)
 	waiting := 0
 	for _, c := range targets {
@@ -135,7 +140,7 @@ func (run *publishRun) store(now time.Time) {
 				waiting++
 			}
 		case len(run.asked) >= publishAsks*m.cfg.K:
-		case certain, known && fraction(c.ID, run.k.key) < holdersWithin*radius && m.wellKnown(now, c):
+		case run.done, witnessed && l.toldOf(c.ID), known && fraction(c.ID, run.k.key) < holdersWithin*radius && m.wellKnown(now, c):
 			waiting++
 			run.ask(now, &c)
 		}
@@ -146,12 +151,12 @@ func (run *publishRun) store(now time.Time) {
 	}
 }
 
-// wellKnown reports whether c has answered us lately and will take us for who
-// we are without a challenge.
+// wellKnown reports whether c has answered us, was heard of so lately that it is
+// there most likely, and will take us for who we are without a challenge.
 func (m *machine) wellKnown(now time.Time, c Contact) bool {
 	e := m.table.get(c.ID)
-	return e != nil && e.Addr == c.Addr && m.table.liveness(e, now) != livenessBad && e.answered != 0 && e.failures == 0 &&
-		m.peers.proof(now, c) != cookie{}
+	return e != nil && e.Addr == c.Addr && e.answered != 0 && e.failures == 0 &&
+		m.table.clock.at(now).sub(e.heard) < m.estimate.lifetime()/publishTrust && m.peers.proof(now, c) != cookie{}
 }
 
 // ask asks c to store the record.
@@ -161,7 +166,8 @@ func (run *publishRun) ask(now time.Time, c *Contact) {
 	run.open++
 	counted := false
 	request := message{kind: kindAddProvider, ttl: run.p.ttl(), webSocket: run.p.m.cfg.WebSocket, keys: []stc.Hash{run.k.key}}
-	run.p.m.calls.call(now, *c, request, callOptions{insist: true}, func(now time.Time, r report) {
+	opts := callOptions{insist: len(run.search.lookup.sorted) < run.p.m.cfg.K}
+	run.p.m.calls.call(now, *c, request, opts, func(now time.Time, r report) {
 		stored := r.outcome == callAnswered && r.answer.stored&1 != 0
 		run.heard = run.heard || r.outcome == callAnswered
 		switch {

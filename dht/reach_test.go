@@ -31,7 +31,7 @@ func reachSim(t *testing.T, n int) (s *sim, open, hidden []*simNode) {
 // all the same; who is not serves.
 func TestHiddenNodesAreClients(t *testing.T) {
 	s, open, hidden := reachSim(t, 50)
-	s.RunFor(5 * time.Minute)
+	s.RunFor(90 * time.Minute) // who took one in while nobody could tell has asked it since
 	for i, n := range open {
 		if !n.reach.families[0].reachable {
 			t.Errorf("open node %d believes that it is a client: %+v", i, n.reach.families[0])
@@ -65,7 +65,7 @@ func TestHiddenNodeComesIntoTheOpen(t *testing.T) {
 	n := hidden[0]
 	s.Detach(n.host)
 	n.host = s.Attach(n.addr, &Machine{n.machine})
-	s.RunFor(2 * time.Hour) // it asks again when others answer it
+	s.RunFor(90 * time.Minute) // it asks again when others answer it
 	if !n.reach.families[0].reachable || open[0].table.get(n.id) == nil {
 		t.Errorf("still a client: %+v", n.reach.families[0])
 	}

@@ -36,10 +36,6 @@ type providerAt struct {
 	webSocket uint16
 }
 
-// refreshK is how many nodes the refresh of a bucket looks for: what they tell
-// is what the bucket needs, not who is closest to a random ID.
-const refreshK = 4
-
 // maxProviderAddrs is how many addresses of one provider are reported.
 const maxProviderAddrs = 4
 
@@ -71,10 +67,7 @@ type LookupStats struct {
 // returns; they must not call back.
 func (m *machine) startSearch(now time.Time, purpose Purpose, target stc.Hash, onProvider func(Contact), onDone func(time.Time, searchResult)) *search {
 	k := m.cfg.K
-	switch {
-	case purpose == PurposeRefresh && target != m.id:
-		k = min(k, refreshK)
-	case purpose == PurposePublish:
+	if purpose == PurposePublish {
 		k = min(k, publishK)
 	}
 	return m.startSearchOf(now, purpose, target, k, onProvider, onDone)
@@ -107,7 +100,7 @@ func (m *machine) newSearch(now time.Time, purpose Purpose, target stc.Hash, k i
 		purpose: purpose,
 		asks:    kindFindNode,
 		lookup: newLookup(target, lookupConfig{
-			self: m.id, k: k, alpha: m.cfg.Alpha, spare: k / 10, maxAsked: m.cfg.MaxAsked, perSubnet: m.answerPerSubnet(),
+			self: m.id, k: k, alpha: m.cfg.Alpha, spare: k / 20, maxAsked: m.cfg.MaxAsked, perSubnet: m.answerPerSubnet(),
 		}),
 		began:    now,
 		deadline: now.Add(m.cfg.LookupTimeout),
@@ -118,7 +111,6 @@ func (m *machine) newSearch(now time.Time, purpose Purpose, target stc.Hash, k i
 // start begins the search at the nodes that we know.
 func (s *search) start(now time.Time) {
 	m, target := s.m, s.lookup.target
-	m.table.touch(now, target)
 	m.searches = append(m.searches, s)
 	s.lookup.add(m.seeds(target))
 	s.lookup.prefer(m.promising(now, target))

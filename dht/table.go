@@ -34,7 +34,7 @@ type table struct {
 	buckets []bucket                  // as many as were ever needed, idBits at most
 	byAddr  map[netip.AddrPort]*entry // entries of the buckets, not candidates
 	subnets map[subnet]int            // entries of each
-	near    int                       // buckets from here on hold no more than k entries together
+	near    int                       // buckets from here on are our wider neighbourhood
 	checks  checkQueue                // all entries, by when upkeep should ask them
 
 	// lastAnswer is when anybody last answered us. If nobody has since a node
@@ -50,7 +50,7 @@ type tableConfig struct {
 	k            int
 	maxPerSubnet int           // entries of one /24 or /48 in the table; <0: no limits
 	questionable time.Duration // silence after which an entry is no longer good
-	check        time.Duration // silence after which an entry is pinged; a neighbour after a quarter of it
+	check        time.Duration // silence after which an entry is pinged; a neighbour sooner
 }
 
 // bucketSubnetShare: of every 10 places in a bucket one subnet may have 1.
@@ -62,8 +62,9 @@ const evictAfter = 2
 
 type bucket struct {
 	entries    []slot
-	candidates []candidate // the replacement cache, the best one last
-	touched    stamp       // when a lookup last aimed into this bucket
+	candidates []candidate   // the replacement cache, the best one last
+	asked      stamp         // when somebody was last asked who else belongs here
+	wait       time.Duration // after that, until it is worth it again
 }
 
 // slot is an entry's place. The first bytes of its ID lie here as well, for
@@ -134,6 +135,15 @@ func newTable(self stc.Hash, seen *estimate, clock clock, cfg tableConfig) *tabl
 func (t *table) width(i int) int {
 	if i < 4 {
 		return 16 >> i * t.cfg.k
+	}
+	return t.cfg.k
+}
+
+// fullness returns how many entries of bucket i are enough for us to look for
+// no more by ourselves. The wide buckets are filled up by those who come to us.
+func (t *table) fullness(i int) int {
+	if w := t.width(i); w > t.cfg.k {
+		return w * 3 / 4
 	}
 	return t.cfg.k
 }
@@ -231,6 +241,9 @@ func (t *table) refresh(e *entry, now time.Time, answered bool) (first bool) {
 		t.seen.alive(at.sub(e.heard))
 	}
 	e.heard = at
+	if e.added == 0 { // it was a candidate
+		e.added = at
+	}
 	if answered {
 		first = e.answered == 0
 		e.answered, e.failures, e.failedAt = at, 0, 0
@@ -365,10 +378,11 @@ func (b *bucket) ofSubnet(net subnet) (n int) {
 	return n
 }
 
-// wants reports whether c would become an entry if it proved itself.
+// wants reports whether c would become an entry if it proved itself, and is worth
+// asking for that.
 func (t *table) wants(c Contact) bool {
 	b, i := t.bucketOf(c.ID)
-	return b != nil && b.get(c.ID) == nil && t.hasRoom(i, c.Addr)
+	return b != nil && b.get(c.ID) == nil && len(b.entries) < t.fullness(i) && t.hasRoom(i, c.Addr)
 }
 
 func (t *table) insert(i int, e *entry) {
@@ -376,7 +390,7 @@ func (t *table) insert(i int, e *entry) {
 	b.entries = append(b.entries, slot{idPrefix(&e.ID), e})
 	b.candidates = slices.DeleteFunc(b.candidates, func(c candidate) bool { return c.ID == e.ID })
 	t.byAddr[e.Addr] = e
-	t.near = t.depth()
+	t.near = t.holding(wideNeighbourhood * t.cfg.k)
 	e.due = t.nextCheck(e)
 	heap.Push(&t.checks, e)
 	if net, limited := subnetOf(e.Addr); limited {
@@ -390,7 +404,7 @@ func (t *table) take(e *entry) {
 	b.entries = slices.DeleteFunc(b.entries, func(x slot) bool { return x.entry == e })
 	delete(t.byAddr, e.Addr)
 	heap.Remove(&t.checks, int(e.index))
-	t.near = t.depth()
+	t.near = t.holding(wideNeighbourhood * t.cfg.k)
 	if net, limited := subnetOf(e.Addr); limited {
 		if t.subnets[net]--; t.subnets[net] <= 0 {
 			delete(t.subnets, net)

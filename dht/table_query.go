@@ -92,13 +92,22 @@ func (t *table) nextCheck(e *entry) stamp {
 	return at
 }
 
-// checkInterval returns how long e may be silent before it is asked. Neighbours
-// are asked more often: what we tell about them is what lookups end with. The
+// Bounds of how long entries may be silent.
+const (
+	minCheck = 10 * time.Minute
+	// Neighbours may be silent for this part of the time only: what we tell
+	// about them is what lookups end with. They are the closest so many times k
+	// that we know, so that those around any target close to us are among them.
+	nearCheck         = 4
+	wideNeighbourhood = 2
+)
+
+// checkInterval returns how long e may be silent before it is asked. The
 // shorter nodes stay, the more often all are asked.
 func (t *table) checkInterval(e *entry) time.Duration {
-	every := min(t.cfg.check, max(t.seen.lifetime()/2, t.cfg.check/6))
+	every := max(min(t.cfg.check, t.seen.lifetime()/2), min(t.cfg.check, minCheck))
 	if commonPrefix(t.self, e.ID) >= t.near {
-		every /= 4
+		every /= nearCheck
 	}
 	return every
 }
@@ -158,54 +167,106 @@ func (t *table) fill(now time.Time, wanted func(netip.AddrPort) bool) (Contact, 
 	at := t.clock.at(now)
 	for i := len(t.buckets) - 1; i >= 0; i-- {
 		b := &t.buckets[i]
-		if len(b.entries) >= t.width(i) {
+		if len(b.entries) >= t.fullness(i) {
 			continue
 		}
 		for j := len(b.candidates) - 1; j >= 0; j-- {
 			c := &b.candidates[j]
-			if c.tried != 0 && at.sub(c.tried) < t.cfg.check || !t.hasRoom(i, c.Addr) || !wanted(c.Addr) {
+			if !t.fresh(i, c, at) {
 				continue
 			}
-			c.tried = at
-			return c.Contact, true
+			if c.tried = at; wanted(c.Addr) {
+				return c.Contact, true
+			}
 		}
 	}
 	return Contact{}, false
 }
 
-// touch notes that a lookup for target has begun.
-func (t *table) touch(now time.Time, target stc.Hash) {
-	if b, _ := t.bucketOf(target); b != nil {
-		b.touched = t.clock.at(now)
-	}
-}
-
-// depth returns the number of buckets that are refreshed one by one. The
-// deeper ones hold no more than k nodes together: our neighbourhood, all of
+// depth returns the number of buckets that somebody is asked about one by one.
+// The deeper ones hold no more than k nodes together: our neighbourhood, all of
 // which a lookup of our own ID finds.
-func (t *table) depth() int {
+func (t *table) depth() int { return t.holding(t.cfg.k) }
+
+// holding returns the first bucket from which on all together hold no more than
+// limit entries.
+func (t *table) holding(limit int) int {
 	n := 0
 	for i := len(t.buckets) - 1; i >= 0; i-- {
-		if n += len(t.buckets[i].entries); n > t.cfg.k {
+		if n += len(t.buckets[i].entries); n > limit {
 			return i + 1
 		}
 	}
 	return 0
 }
 
-// stale returns a random ID in a bucket that no lookup has aimed at for the
-// interval, and when to ask again if there is none.
-func (t *table) stale(rng *rand.Rand, now time.Time, interval time.Duration) (target stc.Hash, found bool, next time.Time) {
+// unproven returns the candidates of target's bucket, if that is short of
+// entries.
+func (t *table) unproven(target stc.Hash) []candidate {
+	i := commonPrefix(t.self, target)
+	if i >= len(t.buckets) || len(t.buckets[i].entries) >= t.fullness(i) {
+		return nil
+	}
+	return t.buckets[i].candidates
+}
+
+// minWiden is how long a bucket waits after nobody new was found for it; the
+// time doubles with each further attempt in vain, to the refresh interval.
+const minWiden = 30 * time.Second
+
+// goodYield: an answer is worth another question if this part of k nodes that it
+// tells of were not known.
+const goodYield = 4
+
+// wanting returns a random ID in a bucket that has room and no candidate to
+// try, to ask somebody about, and notes that somebody is; else when to look
+// again. The farthest such bucket comes first.
+func (t *table) wanting(rng *rand.Rand, now time.Time, interval time.Duration) (target stc.Hash, found bool, next time.Time) {
 	next = now.Add(interval)
 	for i := range t.depth() {
 		b := &t.buckets[i]
-		if at := t.clock.time(b.touched).Add(interval); b.touched != 0 && at.After(now) {
+		if len(b.entries) >= t.fullness(i) || t.hasFresh(i, now) {
+			continue
+		}
+		if at := t.clock.time(b.asked).Add(b.wait); b.asked != 0 && at.After(now) {
 			next = earlier(at, next)
 			continue
 		}
+		b.asked, b.wait = t.clock.at(now), min(max(2*b.wait, minWiden), interval)
 		return randomID(rng, t.self, i), true, now
 	}
 	return stc.Hash{}, false, next
+}
+
+// told takes note that somebody has answered what wanting had it asked. If that
+// brought a good number of candidates whose address mayAsk agrees to, it is
+// worth asking for more as soon as they are used up.
+func (t *table) told(now time.Time, target stc.Hash, mayAsk func(netip.AddrPort) bool) {
+	b, i := t.bucketOf(target)
+	if b == nil {
+		return
+	}
+	fresh, at := 0, t.clock.at(now)
+	for j := range b.candidates {
+		if c := &b.candidates[j]; t.fresh(i, c, at) && mayAsk(c.Addr) {
+			fresh++
+		}
+	}
+	if fresh >= max(1, t.cfg.k/goodYield) {
+		b.wait = 0
+	}
+}
+
+// hasFresh reports whether bucket i has a fresh candidate.
+func (t *table) hasFresh(i int, now time.Time) bool {
+	at := t.clock.at(now)
+	return slices.ContainsFunc(t.buckets[i].candidates, func(c candidate) bool { return t.fresh(i, &c, at) })
+}
+
+// fresh reports whether a candidate of bucket i would be an entry if it were
+// there, which was not tried lately.
+func (t *table) fresh(i int, c *candidate, at stamp) bool {
+	return (c.tried == 0 || at.sub(c.tried) >= t.cfg.check) && t.hasRoom(i, c.Addr)
 }
 
 // contacts returns the entries that pass keep, the bucket of the farthest first.

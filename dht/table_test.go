@@ -284,41 +284,54 @@ func TestClosestIsTheClosest(t *testing.T) {
 	}
 }
 
-func TestRefreshAimsAtUntouchedBuckets(t *testing.T) {
+// Somebody is asked about the buckets that have room: at once again as long as
+// that tells of nodes to try, and ever later if it does not.
+func TestWantingBuckets(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, testSeed(t)))
 	self := randomHash(rng)
 	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
-	for bucket := range 6 {
-		for n := range 10 {
+	for bucket, entries := range []int{10, 10, 10, 40, 20, 10, 10} {
+		for n := range entries {
 			tab.heard(t0, private(self, bucket, n), true)
 		}
 	}
-	// Buckets 4 and 5 hold 20 nodes together: our neighbourhood.
-	if tab.depth() != 4 {
-		t.Errorf("depth %d", tab.depth())
-	}
-	seen := map[int]bool{}
-	for {
-		target, found, next := tab.stale(rng, t0, time.Hour)
-		if !found {
-			if next.Sub(t0) != time.Hour {
-				t.Errorf("next in %v", next.Sub(t0))
+	// Buckets 3 and 4 are full, 5 and 6 hold 20 nodes together: our neighbourhood.
+	now := t0
+	for want := range 3 {
+		target, found, _ := tab.wanting(rng, now, time.Hour)
+		if !found || commonPrefix(self, target) != want {
+			t.Fatalf("bucket %d instead of %d", commonPrefix(self, target), want)
+		}
+		if want == 1 {
+			for n := range 5 {
+				tab.learned(private(self, 1, 95+n))
 			}
-			break
 		}
-		seen[commonPrefix(self, target)] = true
-		tab.touch(t0, target)
+		tab.told(now, target, anyAddr)
 	}
-	if len(seen) != 4 || !seen[0] || !seen[3] {
-		t.Errorf("refreshed %v", seen)
+	if _, found, next := tab.wanting(rng, now, time.Hour); found || next.Sub(now) != minWiden {
+		t.Errorf("asked again: %v, next in %v", found, next.Sub(now))
 	}
-	tab.touch(t0.Add(time.Minute), randomID(rng, self, 2))
-	for range 3 {
-		target, found, _ := tab.stale(rng, t0.Add(time.Hour), time.Hour)
-		if !found || commonPrefix(self, target) == 2 {
-			t.Error("bucket 2 is refreshed although a lookup was there")
+	for n := 99; n >= 95; n-- {
+		if c, ok := tab.fill(now, anyAddr); !ok || c != private(self, 1, n) {
+			t.Fatalf("fills with %v, %v", c, ok)
 		}
-		tab.touch(t0.Add(time.Hour), target)
+	}
+	if target, found, _ := tab.wanting(rng, now, time.Hour); !found || commonPrefix(self, target) != 1 {
+		t.Error("what was told of is used up, and nobody is asked for more")
+	}
+	var waits []time.Duration
+	for len(waits) < 10 {
+		target, found, next := tab.wanting(rng, now, time.Hour)
+		if found && commonPrefix(self, target) == 0 {
+			waits = append(waits, now.Sub(t0))
+		}
+		if !found {
+			now = next
+		}
+	}
+	if waits[0] != minWiden || waits[1] != 3*minWiden || waits[9]-waits[8] != time.Hour {
+		t.Errorf("asked in vain after %v", waits)
 	}
 }
 
@@ -389,5 +402,24 @@ func checkTable(t interface{ Fatalf(string, ...any) }, tab *table) {
 		if n > tab.cfg.maxPerSubnet || tab.subnets[net] != n {
 			t.Fatalf("%d of %x, counted %d", n, net, tab.subnets[net])
 		}
+	}
+}
+
+// What has become an entry from a candidate is saved like any other.
+func TestSavedCandidate(t *testing.T) {
+	self := stc.Sum([]byte("self"))
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
+	for n := range 21 { // the last one is a candidate
+		tab.heard(t0, private(self, 7, n), true)
+	}
+	tab.evict(private(self, 7, 0).ID)
+	now := t0.Add(time.Minute)
+	tab.heard(now, private(self, 7, 20), true)
+	saved, _, err := unmarshalTable(tab.marshal(rtt{}))
+	if err != nil || len(saved) != 20 {
+		t.Fatalf("%d entries, %v", len(saved), err)
+	}
+	if last := saved[19]; last.Key != private(self, 7, 20).Key || !last.added.Equal(now) || !last.heard.Equal(now) {
+		t.Errorf("saved %+v, at %v", last, now)
 	}
 }

@@ -4,22 +4,24 @@ import (
 	"errors"
 	"net/netip"
 	"time"
+
+	"github.com/seigr/sttnode/stc"
 )
 
 // upkeep keeps the table true: it asks nodes that were silent for long whether
-// they are there, wins new ones for buckets with room, looks up our own ID and
-// random IDs in buckets that no lookup has passed through, and lets records
-// expire. All of it is spread in time, so that it is a trickle.
+// they are there, wins new ones for buckets with room, asks about random IDs in
+// those for which it has none, looks up our own ID, and lets records expire. All
+// of it is spread in time, so that it is a trickle.
 type upkeep struct {
 	m             *machine
 	check         time.Time // next look at the table
 	lastCheck     time.Time
-	fill          time.Time // next attempt to win a candidate
+	fills         pacer     // of attempts to win a candidate
 	refreshSelf   time.Time // next lookup of our own ID
-	refresh       time.Time // next look for a bucket to refresh
+	wide          time.Time // next look for a bucket with room and no candidates
 	expireRecords time.Time
 	filling       bool        // there may be candidates for buckets with room
-	refreshing    bool        // a lookup for the table's sake is under way
+	widening      bool        // somebody is being asked about such a bucket
 	settling      func(error) // done of a bootstrap that waits; nil for none
 	settle        time.Time   // when it goes on
 	lookingUp     int         // lookups of our own ID under way
@@ -28,6 +30,7 @@ type upkeep struct {
 func newUpkeep(m *machine, now time.Time) upkeep {
 	return upkeep{
 		m:           m,
+		fills:       pacer{interval: m.cfg.FillInterval, burst: fillsAtOnce},
 		refreshSelf: now.Add(m.cfg.RefreshInterval / 2), expireRecords: now.Add(expireEvery),
 	}
 }
@@ -35,6 +38,7 @@ func newUpkeep(m *machine, now time.Time) upkeep {
 const (
 	checkEvery   = 250 * time.Millisecond // between two looks at the table, at least
 	checksAtOnce = 8                      // pings each time, at most
+	fillsAtOnce  = 24                     // candidates asked without a pause, as after a join
 	expireEvery  = 10 * time.Minute
 	// answerTime is how long a bootstrap waits for a first answer before it
 	// goes on, and settleTime how long after that for being called.
@@ -53,7 +57,7 @@ func (u *upkeep) soon(now time.Time) {
 		at = next
 	}
 	u.check = earlier(at, u.check)
-	u.refresh = earlier(at, u.refresh)
+	u.wide = earlier(at, u.wide)
 }
 
 func (u *upkeep) deadline() time.Time {
@@ -66,11 +70,11 @@ func (u *upkeep) deadline() time.Time {
 		at = earlier(at, u.settle)
 	}
 	at = earlier(at, u.refreshSelf)
-	if !u.refreshing {
-		at = earlier(at, u.refresh)
+	if !u.widening {
+		at = earlier(at, u.wide)
 	}
 	if u.filling {
-		at = earlier(at, u.fill)
+		at = earlier(at, u.fills.next())
 	}
 	return at
 }
@@ -90,7 +94,7 @@ func (u *upkeep) advance(now time.Time) {
 	if !u.refreshSelf.After(now) {
 		u.lookupSelf(now, nil)
 	}
-	u.refreshBucket(now)
+	u.widen(now)
 }
 
 // checkTable asks entries that were silent for long.
@@ -104,28 +108,32 @@ func (u *upkeep) checkTable(now time.Time) {
 	}
 	u.lastCheck, u.check = now, next
 	for _, c := range due {
-		u.ping(now, c, callOptions{})
+		u.ping(now, c, callOptions{once: true}) // it is asked again before it is given up
 	}
 }
 
-// fillTable asks one node that others told of, so that it can take the place
-// that its bucket has. What others tell may be a lie, to have us bother
+// fillTable asks nodes that others told of, so that they can take the places
+// that their buckets have. What others tell may be a lie, to have us bother
 // somebody: each address gets one short datagram an interval, whatever number
 // of nodes are said to be there.
 func (u *upkeep) fillTable(now time.Time) {
-	if !u.filling || u.fill.After(now) {
-		return
+	mayAsk := u.mayAsk(now)
+	for u.filling && !u.fills.next().After(now) {
+		c, ok := u.m.table.fill(now, mayAsk)
+		if !ok {
+			u.filling = false
+			u.wide = earlier(now, u.wide)
+			return
+		}
+		u.fills.allow(now)
+		u.m.gate.nudge(now, c.Addr, u.m.cfg.CheckInterval)
+		u.ping(now, c, callOptions{bare: true})
 	}
-	c, ok := u.m.table.fill(now, func(addr netip.AddrPort) bool {
-		return u.m.gate.mayNudge(now, addr, u.m.cfg.CheckInterval)
-	})
-	if !ok {
-		u.filling = false
-		return
-	}
-	u.fill = now.Add(u.m.cfg.FillInterval)
-	u.m.gate.nudge(now, c.Addr, u.m.cfg.CheckInterval)
-	u.ping(now, c, callOptions{bare: true})
+}
+
+// mayAsk says of an address whether it may be asked on the word of others.
+func (u *upkeep) mayAsk(now time.Time) func(netip.AddrPort) bool {
+	return func(addr netip.AddrPort) bool { return u.m.gate.mayNudge(now, addr, u.m.cfg.CheckInterval) }
 }
 
 // ping asks a node whether it is there. What it answers, or that it does not,
@@ -156,9 +164,9 @@ func (u *upkeep) lookupSelf(now time.Time, done func(now time.Time, r searchResu
 	})
 }
 
-// announce makes us known to the neighbours that we have talked to, clients
-// included: they have heard that we cannot be called, which has changed, and
-// may change for them. A little later we look for those who have joined at the
+// announce tells the neighbours that we have talked to, clients included, that
+// we can be called, or no longer: they have heard something else, and their own
+// case may change by it. A little later we look for those who have joined at the
 // same time.
 func (u *upkeep) announce(now time.Time) {
 	u.refreshSelf = earlier(now.Add(announceAgain), u.refreshSelf)
@@ -170,27 +178,44 @@ func (u *upkeep) announce(now time.Time) {
 	}
 }
 
-// refreshBucket looks up a random ID in a bucket that nobody has asked about
-// for long; one bucket at a time.
-func (u *upkeep) refreshBucket(now time.Time) {
-	if u.refreshing || u.refresh.IsZero() || u.refresh.After(now) {
+// widen asks one node who else belongs in a bucket that has room; one bucket
+// at a time. Wide buckets are filled by this: a lookup tells of the few nodes
+// around its target only.
+func (u *upkeep) widen(now time.Time) {
+	if u.widening || u.wide.IsZero() || u.wide.After(now) {
 		return
 	}
-	target, found, next := u.m.table.stale(u.m.rng, now, u.m.cfg.RefreshInterval)
-	u.refresh = next
-	if !found {
+	target, found, next := u.m.table.wanting(u.m.rng, now, u.m.cfg.RefreshInterval)
+	if u.wide = next; found {
+		u.widening = true
+		u.askAround(now, target, func(now time.Time) { u.widening, u.wide = false, now })
+	}
+}
+
+// askAround asks the node closest to target who else is there. done is called
+// when it has answered, or has not; an answer that comes later counts as well.
+func (u *upkeep) askAround(now time.Time, target stc.Hash, done func(now time.Time)) {
+	closest := u.m.table.closest(target, 1, callable)
+	if len(closest) == 0 {
+		done(now)
 		return
 	}
-	u.refreshing = true
-	u.m.startSearch(now, PurposeRefresh, target, nil, func(now time.Time, _ searchResult) {
-		u.refreshing = false
-		u.refresh = now
+	by, over := closest[0].Contact, false
+	u.m.calls.call(now, by, message{kind: kindFindNode, target: target}, callOptions{once: true}, func(now time.Time, r report) {
+		if r.outcome == callAnswered {
+			u.m.believe(by, r.answer.nodes)
+			u.m.table.told(now, target, u.mayAsk(now))
+		}
+		if !over && !r.outcome.pending() {
+			over = true
+			done(now)
+		}
 	})
 }
 
 // bootstrap joins the network by the nodes that we know: it looks up our own
-// ID, and has then joined. One ID in every bucket that is farther than our
-// neighbourhood is looked up after that, all of them at once. done learns the
+// ID, and has then joined. Somebody is asked about every bucket that is farther
+// than our neighbourhood after that, all of them at once. done learns the
 // error of the first lookup: without an answer there we are alone. As everything may hang on one node and on the
 // path to it, that lookup is tried up to three times.
 //
@@ -254,11 +279,11 @@ func (u *upkeep) tryBootstrap(now time.Time, tries int, done func(err error)) {
 			return
 		}
 		for {
-			target, found, _ := u.m.table.stale(u.m.rng, now, u.m.cfg.RefreshInterval)
+			target, found, _ := u.m.table.wanting(u.m.rng, now, u.m.cfg.RefreshInterval)
 			if !found {
 				break
 			}
-			u.m.startSearch(now, PurposeRefresh, target, nil, func(time.Time, searchResult) {})
+			u.askAround(now, target, func(time.Time) {})
 		}
 		done(nil)
 	})

@@ -23,7 +23,9 @@ type result struct {
 	CPU      float64 `json:"cpu,omitempty"` // of the client
 	Bytes    int64   `json:"bytes,omitempty"`
 	Count    int64   `json:"count,omitempty"`
-	P50      float64 `json:"p50,omitempty"` // microseconds
+	Lost     int64   `json:"lost,omitempty"`
+	Machine  float64 `json:"machine,omitempty"` // CPU seconds of all that runs
+	P50      float64 `json:"p50,omitempty"`     // microseconds
 	P99      float64 `json:"p99,omitempty"`
 	FlowFrom int64   `json:"flow_from,omitempty"` // nanoseconds since 1970
 }
@@ -81,6 +83,7 @@ func drive(args []string) error {
 var tasks = map[string]func(*client, string) (result, error){
 	"bulk": (*client).bulk, "request": (*client).request, "handshake": (*client).handshake,
 	"idle": (*client).idle, "live": (*client).live, "flow": (*client).flow,
+	"broadcast": (*client).broadcast,
 }
 
 // mark tells the parent that the measured part begins or ends.
@@ -273,11 +276,14 @@ func (c *client) handshake(string) (result, error) {
 }
 
 // sessions makes n sessions, some at a time, and opens a stream on each that
-// begins with op.
-func (c *client) sessions(n int, op byte) ([]conn, []stream, error) {
-	d, err := c.sub.dialer()
-	if err != nil {
-		return nil, nil, err
+// begins with op. They share so many dialers.
+func (c *client) sessions(n, dialers int, op byte) ([]conn, []stream, error) {
+	from := make([]dialer, dialers)
+	for i := range from {
+		var err error
+		if from[i], err = c.sub.dialer(); err != nil {
+			return nil, nil, err
+		}
 	}
 	conns, streams := make([]conn, n), make([]stream, n)
 	var next atomic.Int64
@@ -290,7 +296,7 @@ func (c *client) sessions(n int, op byte) ([]conn, []stream, error) {
 					errs <- nil
 					return
 				}
-				s, err := d.dial(c.ctx, c.addr)
+				s, err := from[i%dialers].dial(c.ctx, c.addr)
 				if err == nil {
 					conns[i] = s
 					if streams[i], err = s.open(c.ctx); err == nil {
@@ -317,7 +323,7 @@ func (c *client) idle(string) (result, error) {
 	if err := c.begin(); err != nil {
 		return result{}, err
 	}
-	_, streams, err := c.sessions(idleSessions, opHold)
+	_, streams, err := c.sessions(idleSessions, 1, opHold)
 	if err != nil {
 		return result{}, err
 	}
@@ -334,7 +340,7 @@ func (c *client) idle(string) (result, error) {
 
 // live reads a live stream on each of many sessions.
 func (c *client) live(string) (result, error) {
-	_, streams, err := c.sessions(liveSessions, opLive)
+	_, streams, err := c.sessions(liveSessions, 1, opLive)
 	if err != nil {
 		return result{}, err
 	}

@@ -3,6 +3,7 @@
 // hardly do.
 //
 //	go run . session [--case NAME,…] [--json] [--runs N] [--netlab DIR]
+//	go run . library [--case NAME,…] [--json] [--runs N]
 //	go run . store   [--case NAME,…] [--json] [--runs N] [--gib N] [--dir DIR]
 //	go run . fetch   [--case NAME,…] [--json] [--runs N] [--mib N] [--gib N] [--netlab DIR] [--dir DIR]
 //
@@ -41,6 +42,8 @@ func main() {
 	switch {
 	case len(args) > 0 && args[0] == "session":
 		err = sessionBench(args[1:])
+	case len(args) > 0 && args[0] == "library":
+		err = libraryBench(args[1:])
 	case len(args) > 0 && args[0] == "store":
 		err = storeBench(args[1:])
 	case len(args) > 0 && args[0] == "fetch":
@@ -48,7 +51,7 @@ func main() {
 	case len(args) > 0 && processes[args[0]] != nil:
 		err = processes[args[0]](args[1:])
 	default:
-		fmt.Fprintln(os.Stderr, "usage: go run . session|store|fetch [--case NAME,…] [--json] [--runs N] [--netlab DIR] [--gib N] [--dir DIR]")
+		fmt.Fprintln(os.Stderr, "usage: go run . session|library|store|fetch [--case NAME,…] [--json] [--runs N] [--netlab DIR] [--gib N] [--dir DIR]")
 		os.Exit(2)
 	}
 	if err != nil {

@@ -31,6 +31,7 @@ const (
 	opEcho byte = 'E' // read to the end, then send it back
 	opFlow byte = 'F' // read to the end and record when how much arrived
 	opLive byte = 'L' // send liveRate until the stream is closed
+	opCast byte = 'B' // send what the one source of the server has, until the stream is closed
 	opHold byte = 'H' // answer one byte and keep the stream open
 )
 
@@ -40,6 +41,7 @@ type usage struct {
 	RSS      int64   `json:"rss"`      // bytes resident, after a collection if asked for
 	Sessions int64   `json:"sessions"` // that have been accepted
 	Sent     int64   `json:"sent"`     // bytes of live streams
+	Skipped  int64   `json:"skipped"`  // pieces that viewers of a broadcast have lost
 }
 
 func cpuSeconds() float64 {
@@ -61,6 +63,7 @@ func residentBytes() int64 {
 type server struct {
 	sessions atomic.Int64
 	sent     atomic.Int64
+	caster   caster
 	mu       sync.Mutex
 	flow     []sample
 }
@@ -99,7 +102,7 @@ func serve(args []string) error {
 			debug.FreeOSMemory()
 			fallthrough
 		case "usage":
-			err = out.Encode(usage{CPU: cpuSeconds(), RSS: residentBytes(), Sessions: s.sessions.Load(), Sent: s.sent.Load()})
+			err = out.Encode(usage{CPU: cpuSeconds(), RSS: residentBytes(), Sessions: s.sessions.Load(), Sent: s.sent.Load(), Skipped: int64(s.caster.live.Stats().Skipped)})
 		case "flow":
 			s.mu.Lock()
 			err = out.Encode(s.flow)
@@ -192,6 +195,13 @@ func (s *server) handle(st stream) {
 		s.record(st)
 	case opLive:
 		s.live(st)
+	case opCast:
+		s.caster.once.Do(s.caster.begin)
+		for p := range s.caster.live.Pieces(context.Background()) {
+			if _, err := st.Write(p.Data); err != nil {
+				return
+			}
+		}
 	}
 }
 

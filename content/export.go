@@ -26,6 +26,9 @@ type ExportOptions struct {
 	// goes on. The content must be pinned, and no file is replaced. What an interrupted export has written stays and is gone on with; NoSync does not
 	// apply.
 	InPlace bool
+	// Select, if not nil, says which entries of a tree are exported, with the directories that lead to them; of the others
+	// nothing need be here. Not with InPlace, and not for a content that is a file.
+	Select *Selection
 	// Progress is called now and then, by one goroutine at a time.
 	Progress func(ExportProgress)
 }
@@ -56,6 +59,9 @@ func (s *Store) Export(ctx context.Context, root stc.Hash, target string, opts E
 	node, err := s.root(root)
 	if err != nil {
 		return nil, err
+	}
+	if opts.Select != nil && (opts.InPlace || node.Kind == KindFile) {
+		return nil, fmt.Errorf("%w: a selection is of a tree, and not in place", ErrTarget)
 	}
 	p, err := beginPart(target, root, node, opts.InPlace)
 	if err != nil {

@@ -21,6 +21,9 @@ func (e *exporter) tree(ctx context.Context, p *part, node *Node) error {
 	defer root.Close()
 	t := &treeWriter{exporter: e, root: root}
 	t.modes = append(t.modes, dirMode{".", node.Root.Mode})
+	if e.opts.Select != nil {
+		e.result.Size = 0 // counted as it goes
+	}
 	if err := e.run(ctx, func(ctx context.Context) error { return t.directory(ctx, "", 0, node) }); err != nil {
 		return err
 	}
@@ -45,6 +48,9 @@ type treeWriter struct {
 	root  *os.Root
 	names int
 	modes []dirMode // of directories, parents first
+	// pending are directories, parents first, that are made when something
+	// turns out to be selected in them.
+	pending []dirMode
 }
 
 // maxExported is the largest number of names in an exported tree. A few nodes that refer to each other often enough describe
@@ -84,10 +90,23 @@ func (t *treeWriter) directory(ctx context.Context, dir string, depth int, node 
 			return err
 		}
 		name := path.Join(dir, entry.Name)
+		dir := entry.Type == TypeDirectory
+		if t.opts.Select.Excludes(name, dir) {
+			continue
+		}
+		included := t.opts.Select.Includes(name, dir)
+		if !included && !dir {
+			continue
+		}
+		if included {
+			if err := t.makePending(); err != nil {
+				return err
+			}
+		}
 		var err error
 		switch entry.Type {
 		case TypeDirectory:
-			err = t.subdirectory(ctx, name, depth, entry)
+			err = t.subdirectory(ctx, name, depth, entry, included)
 		case TypeSymlink:
 			err = t.link(name, depth, entry.Target)
 		case TypeFile:
@@ -100,15 +119,41 @@ func (t *treeWriter) directory(ctx context.Context, dir string, depth int, node 
 	return nil
 }
 
-func (t *treeWriter) subdirectory(ctx context.Context, name string, depth int, entry Entry) error {
-	err := t.root.Mkdir(name, 0o700)
+// makePending makes the directories that lead to what comes next.
+func (t *treeWriter) makePending() error {
+	for _, d := range t.pending {
+		if err := t.makeDirectory(d); err != nil {
+			return err
+		}
+	}
+	t.pending = t.pending[:0]
+	return nil
+}
+
+func (t *treeWriter) makeDirectory(d dirMode) error {
+	err := t.root.Mkdir(d.path, 0o700)
 	if t.mover != nil && errors.Is(err, fs.ErrExist) {
-		err = t.root.Chmod(name, 0o700)
+		err = t.root.Chmod(d.path, 0o700)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		t.modes = append(t.modes, d)
 	}
-	t.modes = append(t.modes, dirMode{name, entry.Mode})
+	return err
+}
+
+func (t *treeWriter) subdirectory(ctx context.Context, name string, depth int, entry Entry, included bool) error {
+	if made := (dirMode{name, entry.Mode}); included {
+		if err := t.makeDirectory(made); err != nil {
+			return err
+		}
+	} else {
+		t.pending = append(t.pending, made)
+		defer func() {
+			if n := len(t.pending); n > 0 && t.pending[n-1] == made {
+				t.pending = t.pending[:n-1]
+			}
+		}()
+	}
 	node, err := t.store.node(entry.Ref)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -132,6 +177,9 @@ func (t *treeWriter) link(name string, depth int, target string) error {
 func (t *treeWriter) file(ctx context.Context, name string, entry Entry) error {
 	if t.mover != nil {
 		return t.move(ctx, name, entry)
+	}
+	if t.opts.Select != nil {
+		t.result.Size += entry.Ref.Size
 	}
 	out := &outFile{mode: entry.Mode, size: entry.Ref.Size, sync: !t.opts.NoSync && !syncsWhole}
 	create := func() (*os.File, error) {

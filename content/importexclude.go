@@ -104,3 +104,33 @@ func matchNames(elems, names []string) bool {
 	}
 	return len(names) == 0
 }
+
+// Selection says which entries of a tree are meant. The zero Selection, and a nil one, mean all of them.
+type Selection struct{ include, exclude exclusion }
+
+// NewSelection returns the selection of what a pattern of include fits, all if there is none, without what one of exclude fits.
+// Patterns are those of [ImportOptions].Exclude; one that fits a directory is for everything in it. Errors wrap ErrPattern.
+func NewSelection(include, exclude []string) (*Selection, error) {
+	in, err := newExclusion(include)
+	if err != nil {
+		return nil, err
+	}
+	out, err := newExclusion(exclude)
+	return &Selection{in, out}, err
+}
+
+// Excludes reports whether an entry, and what is below it, is left out whatever else is said.
+func (s *Selection) Excludes(rel string, dir bool) bool { return s != nil && s.exclude.match(rel, dir) }
+
+// Includes reports whether an entry is meant that is not excluded: it, or a directory that it is in, is included.
+func (s *Selection) Includes(rel string, dir bool) bool {
+	if s == nil || len(s.include) == 0 || s.include.match(rel, dir) {
+		return true
+	}
+	for i := range len(rel) {
+		if rel[i] == '/' && s.include.match(rel[:i], true) {
+			return true
+		}
+	}
+	return false
+}

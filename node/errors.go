@@ -55,6 +55,11 @@ var (
 	// ErrDirectoryStream reports a directory tree that was asked for as one
 	// stream of bytes.
 	ErrDirectoryStream = errors.New("node: the content is a directory and cannot be written as a stream")
+	// ErrRange reports a range of bytes that cannot be read, or that the file
+	// does not have.
+	ErrRange = errors.New("node: no such range of bytes")
+	// ErrSelection reports a selection of what to fetch that selects nothing.
+	ErrSelection = errors.New("node: nothing to fetch")
 	// ErrProtocol reports a peer that does not speak the protocol of a stream.
 	ErrProtocol = errors.New("node: stream protocol")
 	// ErrProtocolName reports a name that no protocol of an application may

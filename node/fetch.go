@@ -32,6 +32,15 @@ type FetchOptions struct {
 	// Output.
 	InPlace bool
 
+	// Range fetches and writes only this part of a file. It needs an Output or a
+	// Writer, and is an error for a directory.
+	Range *ByteRange
+	// Include and Exclude fetch and write only the entries of a tree that a
+	// pattern of Include fits, all if there is none, and no pattern of Exclude.
+	// Patterns are those of [content.ImportOptions].Exclude; one that fits a
+	// directory is for everything in it. Not with InPlace.
+	Include, Exclude []string
+
 	// Peers are asked for the content first, beside whom the DHT names; with
 	// them a node needs no bootstrap address. At most 64.
 	Peers []Address
@@ -131,13 +140,17 @@ const (
 
 // fetch is one fetch under way.
 type fetch struct {
-	n       *Node
-	root    stc.Hash
-	opts    FetchOptions
-	output  *output
-	sources *sources
-	partial bool // not all of the content is wanted
-	store   *fetchStore
+	n          *Node
+	root       stc.Hash
+	opts       FetchOptions
+	output     *output
+	sources    *sources
+	partial    bool          // not all of the content is wanted
+	looking    bool          // at manifests only; the content is not entered into the store's list
+	goal       atomic.Uint64 // bytes of data that are wanted; 0 for all
+	copied     atomic.Uint64 // of a range
+	goalChunks uint64        // of a selection
+	store      *fetchStore
 
 	phase    atomic.Int32
 	download atomic.Pointer[swarm.Download]
@@ -151,7 +164,7 @@ type fetch struct {
 // writes it out. It returns nil only when all of it is here, verified, and
 // written. What was verified before an error is kept, and the next Fetch goes
 // on from there. Errors: *NoProviderError, ErrStalled, ErrVerification,
-// ErrExists, ErrDirectoryStream, ErrAddress, content.ErrTarget, content.ErrDiskFull,
+// ErrExists, ErrDirectoryStream, ErrRange, ErrSelection, ErrAddress, content.ErrTarget, content.ErrDiskFull,
 // content.ErrLimit, those of Join, and the cause of ctx.
 func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (FetchResult, error) {
 	ctx, end, err := n.beginStore(ctx)
@@ -159,10 +172,14 @@ func (n *Node) Fetch(ctx context.Context, root stc.Hash, opts FetchOptions) (Fet
 		return FetchResult{}, err
 	}
 	defer end()
+	if opts.Range != nil {
+		return n.fetchRange(ctx, root, opts)
+	}
 	f, err := n.newFetch(root, opts)
 	if err != nil {
 		return FetchResult{}, err
 	}
+	f.partial = opts.selective()
 	defer n.store.Hold(root)()
 	defer f.output.discard()
 	start := time.Now()
@@ -209,13 +226,20 @@ func (f *fetch) run(ctx context.Context) error {
 		streaming.start(ctx, f)
 	}
 	for repairs := 0; ; repairs++ {
-		err := f.fromPeers(ctx, nil)
+		var err error
+		if f.partial {
+			err = f.fromPeersSelected(ctx)
+		} else {
+			err = f.fromPeers(ctx, nil)
+		}
 		if err == nil {
 			f.store.finish(nil)
 			f.setPhase(PhaseWriting)
 			// First, so that a crash behind the writing leaves an output that
 			// is recognised.
-			err = f.pin(ctx, content.PinComplete)
+			if !f.partial {
+				err = f.pin(ctx, content.PinComplete)
+			}
 		}
 		if err == nil {
 			err = f.output.write(ctx, f.root)
@@ -313,7 +337,7 @@ func (f *fetch) rootArrived(ctx context.Context, blob []byte) error {
 	f.mu.Lock()
 	f.node = node
 	f.mu.Unlock()
-	if info, ok, err := f.n.store.PinInfo(f.root); err != nil || ok && info.State == content.PinComplete {
+	if info, ok, err := f.n.store.PinInfo(f.root); err != nil || f.looking || ok && info.State == content.PinComplete {
 		return err
 	}
 	if !f.partial {

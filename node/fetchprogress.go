@@ -50,6 +50,13 @@ func (f *fetch) progress() FetchProgress {
 			p.Total = node.Size
 		}
 	}
+	if goal := f.goal.Load(); goal > 0 {
+		p.Total = goal
+		p.Bytes = min(max(p.Bytes, f.copied.Load()), goal)
+		if f.opts.Range != nil {
+			p.Bytes = f.copied.Load()
+		}
+	}
 	if p.Phase == PhaseWriting && f.output.target != "" {
 		p.Bytes = f.output.bytes.Load()
 	}
@@ -103,6 +110,9 @@ func (f *fetch) result(d time.Duration) FetchResult {
 	r := FetchResult{
 		Root: f.root, Name: node.Root.Name, Path: f.output.written, Directory: node.Kind == content.KindDirectory,
 		Bytes: node.Size, Chunks: node.Chunks, Duration: d,
+	}
+	if f.partial && f.opts.selective() {
+		r.Bytes, r.Chunks = f.goal.Load(), f.goalChunks
 	}
 	at := make(map[stc.Hash]int)
 	for i, p := range f.all() {

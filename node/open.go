@@ -52,6 +52,7 @@ type File struct {
 	local     *content.File
 	size      int64
 	offset    uint64 // of the file in the content's data
+	end       int64  // what is behind is not fetched ahead; the size, unless a range is read
 	readAhead uint64
 	waiting   chan struct{} // holds a token while somebody waits for bytes
 
@@ -70,13 +71,18 @@ type File struct {
 // ErrDirectoryStream for what is no file. After an error of a fetch, such as
 // ErrStalled, what is here can still be read.
 func (n *Node) Open(ctx context.Context, root stc.Hash, opts OpenOptions) (*File, error) {
+	return n.open(ctx, root, FetchOptions{
+		Peers: opts.Peers, SearchTimeout: opts.SearchTimeout, StallTimeout: opts.StallTimeout, Cache: true,
+	}, opts)
+}
+
+// open is Open by a fetch with options of its own.
+func (n *Node) open(ctx context.Context, root stc.Hash, fetch FetchOptions, opts OpenOptions) (*File, error) {
 	ctx, end, err := n.beginStore(ctx)
 	if err != nil {
 		return nil, err
 	}
-	f, err := n.newFetch(root, FetchOptions{
-		Peers: opts.Peers, SearchTimeout: opts.SearchTimeout, StallTimeout: opts.StallTimeout, Cache: true,
-	})
+	f, err := n.newFetch(root, fetch)
 	if err != nil {
 		end()
 		return nil, err
@@ -108,7 +114,7 @@ func (n *Node) Open(ctx context.Context, root stc.Hash, opts OpenOptions) (*File
 		n.transfers.end(f, err)
 		n.emit(EventFetchDone, Event{Root: root, Err: err})
 	})
-	if err := file.open(ctx, opts.Path, ended); err != nil {
+	if err := file.begin(ctx, opts.Path, ended); err != nil {
 		file.close()
 		return nil, err
 	}
@@ -132,8 +138,8 @@ func (f *fetch) follow(ctx context.Context, tree bool) error {
 	return f.fromPeers(ctx, &swarm.Part{Follow: true})
 }
 
-// open waits for the manifests that it needs.
-func (r *File) open(ctx context.Context, path string, ended <-chan struct{}) (err error) {
+// begin waits for the manifests that it needs.
+func (r *File) begin(ctx context.Context, path string, ended <-chan struct{}) (err error) {
 	s := r.f.store
 	for _, wait := range []<-chan struct{}{s.follows, s.looked} {
 		select {
@@ -166,6 +172,7 @@ func (r *File) open(ctx context.Context, path string, ended <-chan struct{}) (er
 	info, err := r.local.Stat()
 	if err == nil {
 		r.size = info.Size()
+		r.end = r.size
 	}
 	return err
 }
@@ -302,8 +309,8 @@ func (r *File) goOn(at uint64, waited bool) {
 
 // tell says to the download where the window is; r.mu is held.
 func (r *File) tell() {
-	if d := r.f.download.Load(); d != nil && r.told < uint64(r.size) {
-		d.Read(r.offset+r.told, min(r.readAhead, uint64(r.size)-r.told))
+	if d := r.f.download.Load(); d != nil && r.told < uint64(r.end) {
+		d.Read(r.offset+r.told, min(r.readAhead, uint64(r.end)-r.told))
 	}
 }
 

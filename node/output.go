@@ -21,9 +21,11 @@ type output struct {
 	dir     string // to put the content into; empty if target is given
 	target  string // empty while only dir is known, or without an output
 	inPlace bool
-	exists  bool   // something is at target
-	written string // target once it holds the content
-	bytes   atomic.Uint64
+	exists  bool // something is at target
+	// selection is what of a tree is written; nil for all.
+	selection *content.Selection
+	written   string // target once it holds the content
+	bytes     atomic.Uint64
 
 	// assembly is the output of a file, begun when its root is here, so that
 	// chunks are written as they come. nil for all others.
@@ -48,6 +50,15 @@ func (o *output) discard() {
 // wrap content.ErrTarget.
 func newOutput(store *content.Store, root stc.Hash, opts FetchOptions) (*output, error) {
 	o := &output{store: store, inPlace: opts.InPlace}
+	if opts.selective() {
+		var err error
+		if o.selection, err = content.NewSelection(opts.Include, opts.Exclude); err != nil {
+			return nil, err
+		}
+		if opts.InPlace || opts.Writer != nil {
+			return nil, fmt.Errorf("%w: what is selected of a tree is written to a directory, and not in place", ErrSelection)
+		}
+	}
 	switch path := opts.Output; {
 	case path == "" && opts.InPlace:
 		return nil, fmt.Errorf("%w: what shall be served in place needs a path", content.ErrTarget)
@@ -74,6 +85,9 @@ func (o *output) setTarget(root stc.Hash, path string) error {
 	}
 	if o.exists = exists; !exists {
 		return content.CheckTarget(path)
+	}
+	if o.selection != nil {
+		return fmt.Errorf("%w: %s", ErrExists, path)
 	}
 	info, ok, err := o.store.PinInfo(root)
 	if err != nil {
@@ -162,6 +176,6 @@ func (o *output) export(ctx context.Context, root stc.Hash) (err error) {
 		_, err = a.Finish(ctx, progress)
 		return err
 	}
-	_, err = o.store.Export(ctx, root, o.target, content.ExportOptions{InPlace: o.inPlace, Progress: progress})
+	_, err = o.store.Export(ctx, root, o.target, content.ExportOptions{InPlace: o.inPlace, Select: o.selection, Progress: progress})
 	return err
 }

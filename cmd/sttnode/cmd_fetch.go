@@ -39,6 +39,12 @@ It exits with 0 only when everything is there and verified, and prints
 beside the output, and serves from that; see seed. With --serve it then goes on serving the
 content to others until SIGINT or SIGTERM.
 
+With --range only these bytes of a file are fetched and written: A-B, from A to B
+inclusive, A- to the end, -N the last N. Of a tree, --include and --exclude select
+what is fetched and written: what a pattern of the first fits, without what one
+of the second fits, with patterns as for seed. --dry-run prints what there is, one
+line "BYTES  PATH" for each file, and fetches only the manifests of directories.
+
 HASH may be a ticket, which names nodes that have the content as well; see
 "sttnode help ticket". With a ticket, or with --peer, no bootstrap node is needed.
 
@@ -55,6 +61,10 @@ Example:
 			var f fetchFlags
 			fs.StringVarP(&f.output, "output", "o", "", "write to `PATH`, or to standard output if it is -")
 			fs.StringSliceVar(&f.peers, "peer", nil, "`ADDR` of a node that may have it, [nodeid@]host:port or [nodeid@]ws[s]://host:port/path; may be repeated")
+			fs.StringVar(&f.byteRange, "range", "", "fetch and write only these bytes of a file: `A-B`, A- or -N; needs -o")
+			fs.StringSliceVar(&f.include, "include", nil, "fetch and write only what fits `GLOB` of a tree; may be repeated")
+			fs.StringSliceVar(&f.exclude, "exclude", nil, "leave out what fits `GLOB` of a tree; may be repeated")
+			fs.BoolVar(&f.dryRun, "dry-run", false, "only list the files and their sizes")
 			fs.BoolVar(&f.inPlace, "in-place", false, "keep no copy beside the output; serve from that")
 			fs.BoolVar(&f.serve, "serve", false, "when it is complete, serve it to others until stopped")
 			fs.BoolVar(&f.cache, "cache", false, "do not pin it in the store: keep it only as long as there is room")
@@ -70,6 +80,9 @@ Example:
 type fetchFlags struct {
 	output                 string
 	peers                  []string
+	byteRange              string
+	include, exclude       []string
+	dryRun                 bool
 	inPlace, serve, cache  bool
 	limit                  string
 	timeout, search, stall time.Duration
@@ -127,6 +140,10 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 	opts := node.FetchOptions{
 		Peers: append(peers, want.peers...), SearchTimeout: f.search, StallTimeout: f.stall, Output: f.output, InPlace: f.inPlace, Provide: f.serve, Cache: f.cache,
 	}
+	if opts.Range, err = f.parts(); err != nil {
+		return err
+	}
+	opts.Include, opts.Exclude = f.include, f.exclude
 	switch f.output {
 	case "":
 		opts.Output = "." + string(filepath.Separator)
@@ -158,6 +175,12 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 	}
 	root, err := want.resolve(fetchCtx, n.Node, f.search)
 	var result node.FetchResult
+	if f.dryRun {
+		if err == nil {
+			err = n.list(fetchCtx, root, opts)
+		}
+		return errors.Join(err, n.stop())
+	}
 	if err == nil {
 		result, err = n.fetch(fetchCtx, root, opts)
 	}

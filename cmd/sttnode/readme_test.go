@@ -36,7 +36,7 @@ func TestReadmeIsComplete(t *testing.T) {
 	}
 	want("events", "\n| `damaged`, `missing` |")
 	want("events", "\n| `pinned`, `unpinned` |")
-	for _, event := range []string{"initialised", "listening", "seeding", "ticket", "progress", "fetched", "published", "resolved", "name", "dht", "provider", "lookup", "node", "crawled", "content", "store", "verified", "repaired", "removed", "collected", "sent", "exposing", "forwarding", "version", "error"} {
+	for _, event := range []string{"initialised", "listening", "file", "listed", "seeding", "ticket", "progress", "fetched", "published", "resolved", "name", "dht", "provider", "lookup", "node", "crawled", "content", "store", "verified", "repaired", "removed", "collected", "sent", "exposing", "forwarding", "version", "error"} {
 		want("event", "\n| `"+event+"` |")
 	}
 }

@@ -95,10 +95,17 @@ func (p Phase) String() string {
 type FetchProgress struct {
 	Root         stc.Hash
 	Phase        Phase
-	Bytes, Total uint64 // of the content's data; Total is 0 until the root is here
-	Peers        int    // being drawn from
-	Providers    int    // known, connected peers included
-	Rate         float64
+	Bytes, Total uint64  // of the content's data; Total is 0 until the root is here
+	Peers        int     // being drawn from
+	Providers    int     // known, connected peers included
+	Tried        int     // of them, those that a stream was opened to, or was tried to
+	Rate         float64 // bytes per second that came in the last few seconds
+	// Left is how long the rest takes at this rate; 0 while nobody can tell.
+	Left time.Duration
+	// Limit is what keeps the fetch from being faster.
+	Limit swarm.Limit
+	// WastedBytes are those of blobs that came and were of no use.
+	WastedBytes uint64
 }
 
 // Source is a peer that content came from.
@@ -114,11 +121,13 @@ type FetchResult struct {
 	Name           string // suggested by who seeded it; may be empty
 	Path           string // what was written; empty if nothing was
 	Directory      bool
-	Bytes, Chunks  uint64 // of the content's data
-	FetchedBytes   uint64 // from peers, manifests included
-	ResumedBytes   uint64 // that were here before, manifests included
-	DuplicateBytes uint64
-	BadBytes       uint64
+	Bytes, Chunks  uint64   // of the content's data
+	FetchedBytes   uint64   // from peers, manifests included
+	ResumedBytes   uint64   // that were here before, manifests included
+	DuplicateBytes uint64   // of blobs that another peer had delivered already
+	LateBytes      uint64   // of them, on requests that were cancelled or overdue
+	BadBytes       uint64   // of blobs that did not match their hash
+	WastedBytes    uint64   // that came and were of no use: duplicate, bad, no longer wanted, or a blob of which the rest did not come
 	Sources        []Source // that at least a byte came from
 	Duration       time.Duration
 }

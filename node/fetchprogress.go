@@ -10,6 +10,9 @@ import (
 	"github.com/seigr/sttnode/swarm"
 )
 
+// maxLeft is the longest time that a fetch is said to take.
+const maxLeft = 30 * 24 * time.Hour
+
 func (f *fetch) setPhase(p Phase) { f.phase.Store(int32(p)) }
 
 // reportProgress calls OnProgress until the returned function is called, and
@@ -45,6 +48,12 @@ func (f *fetch) progress() FetchProgress {
 	p := FetchProgress{Root: f.root, Phase: Phase(f.phase.Load())}
 	last := f.last()
 	p.Bytes, p.Total, p.Peers, p.Providers, p.Rate = last.DoneSize, last.Size, last.Serving, len(last.Sources), last.Rate
+	p.Limit, p.WastedBytes = last.Limit, last.Wasted()
+	for _, s := range last.Sources {
+		if s.State != swarm.SourceReserve {
+			p.Tried++
+		}
+	}
 	if p.Total == 0 {
 		if node := f.rootNode(); node != nil {
 			p.Total = node.Size
@@ -59,6 +68,12 @@ func (f *fetch) progress() FetchProgress {
 	}
 	if p.Phase == PhaseWriting && f.output.target != "" {
 		p.Bytes = f.output.bytes.Load()
+	}
+	if p.Phase == PhaseWriting {
+		p.Limit = swarm.LimitDisk
+	}
+	if left := float64(p.Total-min(p.Bytes, p.Total)) / p.Rate; p.Rate > 0 && left < maxLeft.Seconds() {
+		p.Left = time.Duration(left * float64(time.Second))
 	}
 	if p.Phase == PhaseFetching && last.Fetched == 0 && p.Peers == 0 && !last.Complete {
 		p.Phase = PhaseSearching
@@ -97,6 +112,9 @@ func (f *fetch) addTo(t *TransferTotals) {
 		t.BytesFetched += p.Fetched
 		t.DuplicateBytes += p.Duplicate
 		t.BadBytes += p.Bad
+		t.LateBytes += p.Late
+		t.UnwantedBytes += p.Unwanted
+		t.PartialBytes += p.Partial
 		if i == 0 { // later ones find what the first has fetched
 			t.BytesResumed += p.Reused
 		}
@@ -121,7 +139,9 @@ func (f *fetch) result(d time.Duration) FetchResult {
 		}
 		r.FetchedBytes += p.Fetched
 		r.DuplicateBytes += p.Duplicate
+		r.LateBytes += p.Late
 		r.BadBytes += p.Bad
+		r.WastedBytes += p.Wasted()
 		for _, s := range p.Sources {
 			if s.Bytes == 0 {
 				continue

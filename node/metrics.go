@@ -274,7 +274,10 @@ var metrics = []metric{
 			emit(float64(s.Fetching.BytesFetched), "verified")
 			emit(float64(s.Fetching.DuplicateBytes), "duplicate")
 			emit(float64(s.Fetching.BadBytes), "bad")
+			emit(float64(s.Fetching.UnwantedBytes), "unwanted")
+			emit(float64(s.Fetching.PartialBytes), "partial")
 		}),
+	counter("fetched_late_bytes_total", "Of the duplicate bytes, those that answered requests which were cancelled or overdue.", func(s *Stats) uint64 { return s.Fetching.LateBytes }),
 	gauge("serving_streams", "Streams on which peers fetch from this node.", func(s *Stats) float64 { return float64(s.Serving.Streams) }),
 	gauge("serving_peers", "Peers that fetch from this node.", func(s *Stats) float64 { return float64(s.Serving.Peers) }),
 	counter("served_blobs_total", "Blobs sent to peers.", func(s *Stats) uint64 { return s.Serving.Blobs }),

@@ -20,7 +20,10 @@ type TransferTotals struct {
 	BytesFetched      uint64 // verified bytes that came from peers
 	BytesResumed      uint64 // verified bytes that were here when a fetch began
 	DuplicateBytes    uint64 // arrived a second time
+	LateBytes         uint64 // of them, on requests that were cancelled or overdue
 	BadBytes          uint64 // did not match their hash
+	UnwantedBytes     uint64 // arrived when nobody wanted them any more
+	PartialBytes      uint64 // of blobs of which the rest has not come
 	ProvidersFound    uint64 // in the DHT, each address of each counted once a fetch
 }
 

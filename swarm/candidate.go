@@ -173,6 +173,9 @@ func (o *owner) disconnect(c *candidate) {
 
 // handle ends the account of a stream whose goroutines have ended.
 func (e connGone) handle(o *owner, now time.Time) {
+	// While the stream was there, publish counted this.
+	o.count.Partial += uint64(e.conn.received.Load()) - e.conn.whole
+	e.conn.whole = uint64(e.conn.received.Load())
 	if !e.conn.dropped {
 		err := e.err
 		if err == nil {
@@ -211,7 +214,9 @@ func (e connHave) handle(o *owner, now time.Time) {
 func (e connAnswers) handle(o *owner, now time.Time) {
 	conn := e.conn
 	for _, a := range e.answers {
+		conn.whole += uint64(len(a.blob))
 		if conn.dropped || !conn.have {
+			o.count.Unwanted += uint64(len(a.blob))
 			if !conn.dropped {
 				o.drop(conn.candidate, fmt.Errorf("%w: answer before HAVE", ErrProtocol), now)
 			}

@@ -26,6 +26,7 @@ type peerConn struct {
 	// What follows belongs to the owner.
 	id      peerID // of the scheduler; 0 before the stream is open
 	have    bool   // the first HAVE has come
+	whole   uint64 // bytes of blobs that have come whole
 	batch   []byte // messages of one plan
 	dropped bool   // the owner gave it up; nothing that still comes counts
 }

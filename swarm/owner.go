@@ -44,6 +44,7 @@ type owner struct {
 
 	count     Progress // what Progress shows; the rest of it is filled in by publish
 	meter     meter
+	limits    limiting
 	published time.Time
 	polled    time.Time
 	progress  time.Time // when something last went on
@@ -242,6 +243,7 @@ func (o *owner) poll(now time.Time) {
 		o.moved = moved
 	}
 	o.meter.update(now, o.count.Fetched)
+	o.limits.see(o.bottleneck(now))
 }
 
 func (o *owner) checkStalled(now time.Time) {
@@ -300,6 +302,12 @@ func (o *owner) publish(now time.Time) {
 	o.published = now
 	p := o.count
 	p.Rate = o.meter.rate
+	p.Limit = o.limits.most()
+	for _, c := range o.candidates {
+		if c.conn != nil {
+			p.Partial += uint64(c.conn.received.Load()) - c.conn.whole
+		}
+	}
 	p.InFlight, p.Held = o.sched.asked, o.sched.held
 	p.Limited = o.sched.allow.starved
 	p.Serving = len(o.serving)

@@ -26,8 +26,11 @@ type Progress struct {
 	// that were cancelled or overdue.
 	Duplicate, Late uint64
 	// Unwanted counts the bytes of blobs that came after a reader had gone
-	// elsewhere.
+	// elsewhere, or after their peer had been given up.
 	Unwanted uint64
+	// Partial counts the bytes of blobs of which the rest has not come: yet, or
+	// because the stream has ended.
+	Partial uint64
 	// Bad counts the bytes of blobs that did not match their hash.
 	Bad uint64
 
@@ -40,12 +43,18 @@ type Progress struct {
 	Serving int
 	// Limited tells that the Limiter keeps the download from asking for more.
 	Limited bool
+	// Limit is what limited the download in the last second or so.
+	Limit Limit
 	// Complete tells that everything is stored.
 	Complete bool
 
 	// Sources lists all peers that were added, in that order.
 	Sources []Source
 }
+
+// Wasted returns how many bytes of blobs came and were of no use: duplicate,
+// unwanted, bad, and those of blobs that are not whole.
+func (p *Progress) Wasted() uint64 { return p.Duplicate + p.Unwanted + p.Bad + p.Partial }
 
 // Source is one peer of a download.
 type Source struct {

@@ -101,21 +101,14 @@ type fetchedEvent struct {
 	ResumedBytes   uint64        `json:"resumed_bytes"`
 	DuplicateBytes uint64        `json:"duplicate_bytes"`
 	BadBytes       uint64        `json:"bad_bytes"`
+	LateBytes      uint64        `json:"late_bytes"`
+	WastedBytes    uint64        `json:"wasted_bytes"`
 }
 
 type sourceEvent struct {
 	Node  string `json:"node"`
 	Addr  string `json:"addr"`
 	Bytes uint64 `json:"bytes"`
-}
-
-// progressEvent comes about twice a second while a fetch runs.
-type progressEvent struct {
-	Event string `json:"event"`
-	Phase string `json:"phase"`
-	Bytes uint64 `json:"bytes"`
-	Total uint64 `json:"total"`
-	Peers int    `json:"peers"`
 }
 
 func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
@@ -221,14 +214,10 @@ func (n *runningNode) fetch(ctx context.Context, root stc.Hash, opts node.FetchO
 	var lastEvent time.Time
 	opts.OnProgress = func(p node.FetchProgress) {
 		b.begin(p.Phase.String())
-		extra := ""
-		if p.Phase == node.PhaseFetching {
-			extra = plural(p.Peers, "peer")
-		}
-		b.set(int64(p.Bytes), int64(p.Total), extra)
+		b.set(int64(p.Bytes), int64(p.Total), why(p))
 		if now := time.Now(); n.app.options.json && now.Sub(lastEvent) >= 500*time.Millisecond {
 			lastEvent = now
-			n.app.emit(progressEvent{"progress", p.Phase.String(), p.Bytes, p.Total, p.Peers})
+			n.app.emit(newProgressEvent(p))
 		}
 	}
 	return n.Fetch(ctx, root, opts)
@@ -241,7 +230,7 @@ func (n *runningNode) report(r node.FetchResult) {
 		e := fetchedEvent{
 			Event: "fetched", Hash: r.Root.String(), Name: r.Name, Path: r.Path,
 			Bytes: r.Bytes, Chunks: r.Chunks, Seconds: r.Duration.Seconds(), Sources: []sourceEvent{},
-			ResumedBytes: r.ResumedBytes, DuplicateBytes: r.DuplicateBytes, BadBytes: r.BadBytes,
+			ResumedBytes: r.ResumedBytes, DuplicateBytes: r.DuplicateBytes, BadBytes: r.BadBytes, LateBytes: r.LateBytes, WastedBytes: r.WastedBytes,
 		}
 		for _, s := range r.Sources {
 			e.Sources = append(e.Sources, sourceEvent{s.Node.String(), s.Addr, s.Bytes})
@@ -269,6 +258,9 @@ func writeSources(w io.Writer, r node.FetchResult) {
 		fmt.Fprintf(w, " (%s/s)", humanBytes(float64(fetched)/r.Duration.Seconds()))
 	}
 	fmt.Fprintf(w, " from %s", plural(len(r.Sources), "peer"))
+	if r.WastedBytes > 0 {
+		fmt.Fprintf(w, "; %s came in vain", humanBytes(r.WastedBytes))
+	}
 	if r.ResumedBytes > 0 {
 		fmt.Fprintf(w, "; %s of it was here already", humanBytes(r.ResumedBytes))
 	}

@@ -56,6 +56,11 @@ type Config struct {
 	// Bootstrap lists nodes to join the network by. None: the node waits for
 	// others to come, or uses the nodes that it knew when it stopped.
 	Bootstrap []Address
+	// LAN finds nodes of the network on the same link, and lets them find this
+	// one: by a beacon every 20 s, multicast over IPv4 and IPv6 to port 4701,
+	// which is random bytes to everybody else. The clocks of nodes may be two
+	// minutes apart.
+	LAN bool
 	// ClientOnly is for a node that others cannot reach, or that is gone in a
 	// moment: it stays out of their routing tables.
 	ClientOnly bool

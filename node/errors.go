@@ -84,6 +84,7 @@ var (
 	// use.
 	ErrTooManyPeers = errors.New("node: too many peers")
 
+	errNobodyNear = errors.New("nobody was found on the local network")
 	errSelf       = errors.New("the address is this node's own")
 	errNoAddress  = errors.New("the node has no address that it could be dialled at")
 	errUDPBlocked = errors.New("UDP seems to be blocked")

@@ -103,6 +103,9 @@ func (n *Node) startJoining(knowsNodes bool) {
 	if knowsNodes {
 		ways++
 	}
+	if n.cfg.LAN {
+		ways++
+	}
 	n.joining.pending = ways // a way may settle as soon as it has begun
 	if ways == 0 {
 		close(n.joining.settled)
@@ -110,6 +113,10 @@ func (n *Node) startJoining(knowsNodes bool) {
 	}
 	if knowsNodes {
 		n.wg.Go(n.rejoinSaved)
+	}
+	if n.cfg.LAN {
+		n.wg.Go(n.discover)
+		n.wg.Go(n.joinLAN)
 	}
 	for _, a := range n.cfg.Bootstrap {
 		n.wg.Go(func() { n.joinBy(a) })

@@ -254,6 +254,14 @@ var metrics = []metric{
 			emit(float64(s.DHT.PublishFail), "failed")
 		}),
 
+	labelled(prometheus.CounterValue, "lan_beacons_total", "Beacons on the local network.", []string{"what"},
+		func(s *Stats, emit func(float64, ...string)) {
+			emit(float64(s.LAN.Sent), "sent")
+			emit(float64(s.LAN.Heard), "heard")
+			emit(float64(s.LAN.Refused), "refused")
+		}),
+	counter("lan_nodes_met_total", "Nodes that were found on the local network.", func(s *Stats) uint64 { return s.LAN.Met }),
+
 	// Store.
 	gauge("store_blobs", "Blobs in the store.", func(s *Stats) float64 { return float64(s.Store.Blobs) }),
 	gauge("store_bytes", "Bytes of the blobs in the store.", func(s *Stats) float64 { return float64(s.Store.Bytes) }),

@@ -63,6 +63,7 @@ type Node struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup // the node's own goroutines
 
+	local        *localNet // nil unless nodes are looked for on the local network
 	joining      joining
 	transfers    transfers
 	protocols    protocols
@@ -106,6 +107,9 @@ func (n *Node) Start(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 		defer cancel()
 		return errors.Join(err, n.closeEvents(ctx))
+	}
+	if n.cfg.LAN {
+		n.local = newLocalNet(n)
 	}
 	n.setState(StateCreated, StateStarted)
 	n.startJoining(n.cfg.Dir != "" && n.restoreTable())

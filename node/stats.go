@@ -21,6 +21,7 @@ type Stats struct {
 	// FilesChanged counts the files that were served in place and were found to
 	// have changed, or to be gone.
 	FilesChanged uint64
+	LAN          LANStats
 	Serving      swarm.ServerStats
 	Rates        Rates // the limits that hold now
 	Fetching     TransferTotals
@@ -52,6 +53,7 @@ func (n *Node) Stats() Stats {
 		s.Store = n.store.Stats()
 	}
 	s.Rates = n.Rates()
+	s.LAN = n.lanStats()
 	s.FilesChanged = n.filesChanged.Load()
 	return s
 }

@@ -27,6 +27,7 @@ const (
 	infoStreamSecret = "stt v1 stream secret"
 	infoStreamKey    = "stt v1 stream key: "       // ‖ label
 	infoSegmentKey   = "stt v1 stream segment key" // ‖ suite, 1 byte ‖ stream ID, 16 bytes
+	infoBeacon       = "stt v1 beacon key"
 	infoNetworkID    = "stt v1 network id"
 	infoInitiator    = "stt v1 traffic of the initiator"
 	infoResponder    = "stt v1 traffic of the responder"

@@ -37,6 +37,7 @@ type seedKeys struct {
 	pair      [keySize]byte // the seed's part in the key of a pair of nodes
 	chunker   [keySize]byte // decides where content is cut
 	stream    [keySize]byte // the keys of byte streams come from it
+	beacon    [keySize]byte // beacons to all members
 	networkID NetworkID
 }
 
@@ -52,6 +53,7 @@ func newSeedKeys(seed []byte) (*seedKeys, error) {
 		pair:    expandKey(prk, infoPairSecret),
 		chunker: expandKey(prk, infoChunker),
 		stream:  expandKey(prk, infoStreamSecret),
+		beacon:  expandKey(prk, infoBeacon),
 	}
 	expandInto(k.networkID[:], prk, infoNetworkID)
 	return k, nil

@@ -39,7 +39,7 @@ func TestNodeAndSharedSeedAreApart(t *testing.T) {
 	for name, key := range map[string][32]byte{
 		"node PRK": id.secret.prk, "store": id.StoreKey(), "derived": id.DeriveKey(""), "derived store": id.DeriveKey("store key"),
 		"psk": kr.network.psk, "outer": kr.network.outer, "pair": kr.network.pair,
-		"chunker": kr.ChunkerKey(),
+		"chunker": kr.ChunkerKey(), "beacon": kr.network.beacon, "stream": kr.network.stream,
 	} {
 		if other, taken := keys[key]; taken {
 			t.Errorf("%s and %s are one key", name, other)

@@ -48,6 +48,7 @@ type options struct {
 	wsListen       string
 	wsCert, wsKey  string
 	bootstrap      []string
+	lan            bool
 	metrics        string
 	readyFile      string
 	limits         limitOptions
@@ -81,6 +82,7 @@ func (o *options) define(fs *pflag.FlagSet, group flagGroup) {
 		fs.StringSliceVar(&o.bootstrap, "bootstrap", nil, "`ADDR` of a node to join the network by, [nodeid@]host:port or [nodeid@]ws[s]://host:port/path; may be repeated")
 	}
 	if group&groupNet != 0 {
+		fs.BoolVar(&o.lan, "lan", false, "find nodes on the local network, and let them find this one")
 		fs.StringVar(&o.metrics, "metrics", "", "serve Prometheus metrics on http://`HOST:PORT`/metrics")
 		fs.StringVar(&o.readyFile, "ready-file", "", "write file `F` with the addresses, as JSON, once the node listens")
 	}

@@ -45,7 +45,7 @@ func (a *app) nodeConfig() (node.Config, error) {
 // networkConfig makes the configuration of a node of the network. Who it is,
 // and where, is set by self.
 func (a *app) networkConfig(self func(*node.Config) error) (node.Config, error) {
-	cfg := node.Config{Logger: a.log}
+	cfg := node.Config{Logger: a.log, LAN: a.options.lan}
 	for _, s := range a.options.bootstrap {
 		addr, err := node.ParseAddress(s)
 		if err != nil {

@@ -10,6 +10,20 @@ import (
 	"github.com/seigr/sttnode/swarm"
 )
 
+// Limit is what keeps a fetch from being faster.
+type Limit = swarm.Limit
+
+// What limits a fetch; see there.
+const (
+	LimitNone    = swarm.LimitNone
+	LimitPeer    = swarm.LimitPeer
+	LimitNetwork = swarm.LimitNetwork
+	LimitHash    = swarm.LimitHash
+	LimitDisk    = swarm.LimitDisk
+	LimitRate    = swarm.LimitRate
+	LimitReader  = swarm.LimitReader
+)
+
 // maxLeft is the longest time that a fetch is said to take.
 const maxLeft = 30 * 24 * time.Hour
 

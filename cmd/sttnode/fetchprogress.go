@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/seigr/sttnode/node"
-	"github.com/seigr/sttnode/swarm"
 )
 
 // progressEvent comes about twice a second while a fetch runs.
@@ -46,9 +45,9 @@ func why(p node.FetchProgress) string {
 		peers = fmt.Sprintf("%d of %s", p.Peers, plural(p.Providers, "peer"))
 	}
 	switch p.Limit {
-	case swarm.LimitNone, swarm.LimitReader:
+	case node.LimitNone, node.LimitReader:
 		return peers
-	case swarm.LimitPeer:
+	case node.LimitPeer:
 		return peers + ", waiting for peers"
 	}
 	return fmt.Sprintf("%s, limited by the %v", peers, p.Limit)

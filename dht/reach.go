@@ -104,7 +104,9 @@ func (r *reach) set(now time.Time, f *familyReach, reachable bool) {
 		return
 	}
 	f.reachable, f.changed = reachable, now
-	r.m.upkeep.announce(now)
+	if reachable {
+		r.m.upkeep.announce(now)
+	}
 }
 
 // answered takes the opportunity that a node has answered us, which shows that
@@ -144,7 +146,7 @@ func (r *reach) deadline() (at time.Time) {
 	for i := range r.families {
 		f := &r.families[i]
 		at = earlierOf(at, f.verdict)
-		if f.verdict.IsZero() && f.failed > 0 {
+		if f.verdict.IsZero() && f.failed > 0 && !f.reachable {
 			at = earlierOf(at, f.next)
 		}
 	}
@@ -152,11 +154,11 @@ func (r *reach) deadline() (at time.Time) {
 }
 
 // advance ends the rounds whose time is over, and begins those that are to find
-// out whether we can be called by now, or no longer.
+// out whether we can be called by now.
 func (r *reach) advance(now time.Time) {
 	for i := range r.families {
 		f := &r.families[i]
-		if f.verdict.IsZero() && f.failed > 0 && !now.Before(f.next) {
+		if f.verdict.IsZero() && f.failed > 0 && !f.reachable && !now.Before(f.next) {
 			f.next = now.Add(reachRetry) // should nobody be there to be asked
 			for _, c := range contactsOf(nil, r.m.table.closest(randomID(r.m.rng, r.m.id, 0), askedToDialBack, callable)) {
 				if r.family(c.Addr) == f {
@@ -180,8 +182,6 @@ func (r *reach) advance(now time.Time) {
 			f.next = now.Add(min(dialBackWait<<f.failed, reachRetry))
 		case f.answers > 0 && silent == 0 && f.failed == 0:
 			r.set(now, f, true)
-			f.next = now.Add(reachSoon)
-		case f.reachable:
 			f.next = now.Add(reachSoon)
 		default:
 			f.next = now.Add(dialBackWait)

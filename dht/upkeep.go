@@ -164,9 +164,9 @@ func (u *upkeep) lookupSelf(now time.Time, done func(now time.Time, r searchResu
 	})
 }
 
-// announce tells the neighbours that we have talked to, clients included, that
-// we can be called, or no longer: they have heard something else, and their own
-// case may change by it. A little later we look for those who have joined at the
+// announce makes us known to the neighbours that we have talked to, clients
+// included: they have heard that we cannot be called, which has changed, and
+// may change for them. A little later we look for those who have joined at the
 // same time.
 func (u *upkeep) announce(now time.Time) {
 	u.refreshSelf = earlier(now.Add(announceAgain), u.refreshSelf)

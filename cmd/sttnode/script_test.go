@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -51,6 +52,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":   scriptCode,
+			"until":  scriptUntil,
 			"start":  scriptStart,
 			"quit":   scriptQuit,
 			"await":  scriptAwait,
@@ -81,6 +83,24 @@ func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// until REGEXP COMMAND…: runs the command again and again, until its standard
+// output fits.
+func scriptUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until regexp command args…")
+	}
+	want := regexp.MustCompile(args[0])
+	for end := time.Now().Add(scriptTimeout); ; {
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil && want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("its output never fits %s; last error %v", want, err)
+		}
 	}
 }
 

@@ -11,6 +11,9 @@ import (
 )
 
 var (
+	// ErrStillRunning reports that a handler or a loop of the application has
+	// not returned when Stop had to.
+	ErrStillRunning = errors.New("node: something of the application is still running")
 	// ErrState reports a call that the node's lifecycle does not allow now,
 	// such as Fetch before Start or Start twice.
 	ErrState = errors.New("node: not possible in this state")

@@ -24,6 +24,9 @@ import (
 const (
 	// stopTimeout bounds Stop when its context does not.
 	stopTimeout = 8 * time.Second
+	// stopGrace is what is left to calls and handlers behind that: they have
+	// only just been told to return, perhaps.
+	stopGrace = 250 * time.Millisecond
 	// withdrawTimeout bounds, within that, telling the network that we no
 	// longer provide.
 	withdrawTimeout = 2 * time.Second
@@ -262,7 +265,9 @@ func (n *Node) release() error {
 // sessions deliver what was written and close. It takes at most about 8
 // seconds, or until ctx ends, whichever comes first; then it is done with
 // force. Further calls wait for the first and return the same. The error is
-// about what was lost.
+// about what was lost, and ErrStillRunning if the application's handlers, or
+// loops over Receive, have not returned by then: they should end when their
+// context does, and cannot call Stop themselves and wait for it.
 func (n *Node) Stop(ctx context.Context) error {
 	n.lifecycle.Lock()
 	defer n.lifecycle.Unlock()
@@ -276,19 +281,38 @@ func (n *Node) Stop(ctx context.Context) error {
 		n.stopErr = n.release()
 	default:
 		n.stop()
-		n.ops.Wait()
-		n.wg.Wait()
+		opsErr := returned(ctx, func() { n.ops.Wait(); n.wg.Wait() })
 		n.withdraw(ctx)
 		var tableErr error
 		if n.cfg.Dir != "" {
 			tableErr = n.saveTable()
 		}
-		n.pool.close(ctx)
-		n.stopErr = errors.Join(tableErr, n.release())
+		n.stopErr = errors.Join(opsErr, tableErr, n.pool.close(ctx), n.release())
 	}
 	n.emit(EventState, Event{State: StateStopped})
 	n.stopErr = errors.Join(n.stopErr, n.closeEvents(ctx))
 	return n.stopErr
+}
+
+// returned waits for wait to return, until ctx ends and stopGrace after that.
+// Errors wrap ErrStillRunning.
+func returned(ctx context.Context, wait func()) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wait()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-done:
+		return nil
+	case <-time.After(stopGrace):
+		return fmt.Errorf("%w: %w", ErrStillRunning, context.Cause(ctx))
+	}
 }
 
 // closeEvents ends all subscriptions, and waits for the handlers.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,7 +57,11 @@ type packets struct {
 type packetPeer struct {
 	window *semaphore.Weighted // of packetWindow
 	turn   chan struct{}       // holds a token while somebody sends
-	out    *session.Stream     // that Send uses, or nil; owned by who has the turn
+
+	// Owned by who has the turn.
+	out  *session.Stream // that Send uses, or nil
+	buf  []byte          // the packet that was written last
+	rest []byte          // the part of it that had no room when its Send had to end
 }
 
 func newPackets() packets {
@@ -101,7 +106,8 @@ func (n *Node) Receive(ctx context.Context) iter.Seq2[Packet, error] {
 // sessions. It returns when it is buffered for all of them, not once it has
 // arrived; sessions do not delay each other, and a packet arrives whole or not
 // at all, those of one session in the order of the calls. A peer that does not
-// receive lets Send wait until ctx ends. Errors of several sessions are joined;
+// receive lets Send wait until ctx ends; the packet may then still arrive, before
+// those of later calls, and all earlier ones do. Errors of several sessions are joined;
 // the others get the packet all the same: ErrNoSession, ErrPacketSize, ErrState,
 // ctx's cause, a session's error.
 func (n *Node) Send(ctx context.Context, data []byte, to ...frame.SessionID) error {
@@ -171,18 +177,41 @@ func (m *pooled) sendPacket(ctx context.Context, data []byte) (err error) {
 			return err
 		}
 	}
-	interrupt := context.AfterFunc(ctx, func() { _ = k.out.SetWriteDeadline(time.Unix(1, 0)) })
-	err = k.out.SendMessage(data)
-	if interrupted := !interrupt(); err != nil || interrupted {
-		if err == nil {
-			_ = k.out.Close() // it has been sent, but the deadline stays
-		} else {
-			k.out.Reset(streamStopping) // a part of a packet may be written
-			if ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
+	if err := k.write(ctx, k.rest); err != nil {
+		return err
+	}
+	k.buf = append(binary.AppendUvarint(k.buf[:0], uint64(len(data))), data...)
+	return k.write(ctx, k.buf)
+}
+
+// write writes b, which is in k.buf. If ctx ends before all of it is written,
+// what is left of a packet that has begun waits for the next call in k.rest: the
+// packets before it are on the same stream, and so will be those behind it.
+func (k *packetPeer) write(ctx context.Context, b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	cut := make(chan struct{})
+	interrupt := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		_ = k.out.SetWriteDeadline(time.Unix(1, 0))
+	})
+	n, err := k.out.Write(b)
+	if !interrupt() {
+		<-cut
+		_ = k.out.SetWriteDeadline(time.Time{})
+	}
+	switch {
+	case err == nil:
+		k.rest = nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if n > 0 {
+			k.rest = b[n:]
 		}
-		k.out = nil
+		return context.Cause(ctx)
+	default:
+		k.out.Reset(streamStopping)
+		k.out, k.rest = nil, nil
 	}
 	return err
 }

@@ -356,8 +356,9 @@ func (p *pool) stats() PeerStats {
 }
 
 // close ends all dials and sessions and waits for everything that the pool
-// runs. Sessions get the time that ctx leaves to deliver what was written.
-func (p *pool) close(ctx context.Context) {
+// runs, as returned does. Sessions get the time that ctx leaves to deliver what was
+// written.
+func (p *pool) close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
 	var all []*pooled
@@ -375,5 +376,5 @@ func (p *pool) close(ctx context.Context) {
 		})
 	}
 	closing.Wait()
-	p.wg.Wait()
+	return returned(ctx, p.wg.Wait)
 }

@@ -3,9 +3,11 @@ package node
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -248,41 +250,66 @@ func TestPacketsOfEndedSession(t *testing.T) {
 }
 
 // A peer that does not receive holds up its sender when its windows are full,
-// and nobody else.
+// and nobody else. Whatever Send took arrives once it does, in order.
 func TestPacketsWaitForReceiver(t *testing.T) {
 	inBubble(t, lan, func(t *testing.T, w *network) {
 		alice, deaf, carol := w.start(w.light("alice")), w.start(w.light("deaf")), w.start(w.light("carol"))
 		toDeaf, toCarol := connect(t, alice, deaf.Addr().String()), connect(t, alice, carol.Addr().String())
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
+		packet := func(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }
+		var sent []int
+		send := func(n int, size int, wait time.Duration) error {
+			err := alice.Send(within(t, wait), append(packet(n), make([]byte, size)...), toDeaf.ID())
+			if err == nil {
+				sent = append(sent, n)
+			}
+			return err
+		}
 		var err error
-		sent := 0
-		for ; err == nil && sent < 1000; sent++ {
-			err = alice.Send(ctx, make([]byte, MaxPacket), toDeaf.ID())
+		n := 0
+		for ; err == nil && n < 1000; n++ {
+			err = send(n, MaxPacket-4, 10*time.Second)
 		}
 		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("after %d packets that nobody received: %v", sent, err)
+			t.Fatalf("after %d packets that nobody received: %v", n, err)
 		}
+		_ = send(n, 100, time.Second) // there may be room by now, behind the rest of the one before
 		if err := alice.Send(t.Context(), []byte("hello"), toCarol.ID()); err != nil {
 			t.Fatal(err)
 		}
 		wantPackets(t, carol, toCarol.ID(), "hello")
-		// The stream was given up inside a packet; the next goes on.
+
+		const last = 1 << 20
 		done := make(chan error, 1)
-		go func() { done <- alice.Send(within(t, time.Minute), []byte("again"), toDeaf.ID()) }()
+		go func() {
+			for i := range 50 { // some of them in time
+				_ = send(1001+i, 100_000, 20*time.Millisecond)
+			}
+			done <- send(last, 0, time.Minute)
+		}()
+		var got []int
 		for p, err := range deaf.Receive(within(t, time.Minute)) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if string(p.Data) == "again" {
+			n := int(binary.BigEndian.Uint32(p.Data))
+			if len(got) > 0 && n <= got[len(got)-1] {
+				t.Fatalf("packet %d after %d", n, got[len(got)-1])
+			}
+			if got = append(got, n); n == last {
 				break
 			}
-			if len(p.Data) != MaxPacket {
-				t.Fatalf("a packet of %d bytes", len(p.Data))
-			}
+			time.Sleep(10 * time.Millisecond)
 		}
 		if err := <-done; err != nil {
 			t.Fatal(err)
+		}
+		for _, n := range sent {
+			if !slices.Contains(got, n) {
+				t.Errorf("packet %d was taken, and never came", n)
+			}
+		}
+		if len(sent) < 10 {
+			t.Errorf("only %d packets were taken", len(sent))
 		}
 	})
 }
@@ -425,5 +452,46 @@ func TestHandleFrame(t *testing.T) {
 		if a := bob.Stats().Application; a.FramesHandled != 1 || a.UnknownFrames != 1 || a.HandlerPanics != 1 {
 			t.Errorf("%+v", a)
 		}
+	})
+}
+
+// A handler that does not return, or a loop over Receive that calls Stop, delays
+// Stop and does not prevent it.
+func TestStopIsBounded(t *testing.T) {
+	inBubble(t, lan, func(t *testing.T, w *network) {
+		alice := w.start(w.light("alice"))
+		bob, err := New(w.light("bob"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := bob.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		hung := make(chan struct{})
+		if err := bob.Handle("hang/1", func(context.Context, *session.Stream) { <-hung }); err != nil {
+			t.Fatal(err)
+		}
+		s := connect(t, alice, bob.Addr().String())
+		st, err := alice.OpenStream(t.Context(), s, "hang/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := alice.Send(t.Context(), []byte("y"), s.ID()); err != nil {
+			t.Fatal(err)
+		}
+		for range bob.Receive(within(t, time.Minute)) {
+			start := time.Now()
+			if err := bob.Stop(within(t, 2*time.Second)); !errors.Is(err, ErrStillRunning) {
+				t.Errorf("Stop: %v", err)
+			}
+			if d := time.Since(start); d > 3*time.Second {
+				t.Errorf("stopped after %v", d)
+			}
+			break
+		}
+		close(hung)
 	})
 }

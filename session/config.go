@@ -1,9 +1,9 @@
 package session
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"time"
 
@@ -91,14 +91,16 @@ type Config struct {
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Identity == nil || c.Keyring == nil {
-		return c, errors.New("session: configuration without identity or keyring")
+		return c, fmt.Errorf("%w: Identity and Keyring are needed", ErrConfig)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	set(&c.HandshakeTimeout, 5*time.Second)
 	set(&c.IdleTimeout, 30*time.Second)
-	c.IdleTimeout = max(c.IdleTimeout, time.Second)
+	if c.IdleTimeout > 0 {
+		c.IdleTimeout = max(c.IdleTimeout, time.Second)
+	}
 	set(&c.KeepAlive, c.IdleTimeout/3)
 	set(&c.Linger, 5*time.Second)
 	set(&c.MaxSessions, 10_000)
@@ -110,7 +112,7 @@ func (c Config) withDefaults() (Config, error) {
 	least := int64(c.MaxSessions) * c.guarantee()
 	set(&c.Memory, max(512<<20, 2*least))
 	if c.Memory < least {
-		return c, fmt.Errorf("session: Memory of %d bytes is too little for %d sessions, which need %d", c.Memory, c.MaxSessions, least)
+		return c, fmt.Errorf("%w: Memory of %d bytes is too little for %d sessions, which need %d", ErrConfig, c.Memory, c.MaxSessions, least)
 	}
 	set(&c.MaxPeerMemory, c.Memory/4)
 	set(&c.SendMemory, 512<<20)
@@ -122,11 +124,45 @@ func (c Config) withDefaults() (Config, error) {
 	c.MaxSessionWindow = max(c.MaxSessionWindow, c.SessionWindow)
 	set(&c.SendBuffer, 4<<20)
 	set(&c.MaxDatagram, defaultMaxDatagram)
-	if c.MaxDatagram < minDatagram {
-		return c, errors.New("session: MaxDatagram is below 1,200 bytes")
-	}
 	c.Rotation = c.Rotation.withDefaults()
-	return c, nil
+	return c, c.check()
+}
+
+// check reports, as ErrConfig, a field that is out of its range. Fields have
+// their defaults.
+func (c *Config) check() error {
+	const (
+		most     = math.MaxInt64
+		duration = int64(365 * 24 * time.Hour)
+		window   = 1 << 40 // fits into a varint, and more than any memory
+	)
+	for _, f := range []struct {
+		name           string
+		v, least, most int64
+	}{
+		{"HandshakeTimeout", int64(c.HandshakeTimeout), 1, duration},
+		{"IdleTimeout", int64(c.IdleTimeout), 1, duration},
+		{"Linger", int64(c.Linger), 1, duration},
+		{"MaxSessions", int64(c.MaxSessions), 1, math.MaxInt32},
+		{"MaxPeerSessions", int64(c.MaxPeerSessions), 1, math.MaxInt32},
+		{"MaxHalfOpen", int64(c.MaxHalfOpen), 1, math.MaxInt32},
+		{"MaxStreams", int64(c.MaxStreams), 1, maxStreamsLimit},
+		{"MaxTotalStreams", int64(c.MaxTotalStreams), 1, math.MaxInt32},
+		{"MaxPeerMemory", c.MaxPeerMemory, 1, most},
+		{"SendMemory", c.SendMemory, 1, most},
+		{"StreamWindow", int64(min(c.StreamWindow, most)), 1, window},
+		{"SessionWindow", int64(min(c.SessionWindow, most)), 1, window},
+		{"MaxStreamWindow", int64(min(c.MaxStreamWindow, most)), 1, window},
+		{"MaxSessionWindow", int64(min(c.MaxSessionWindow, most)), 1, window},
+		{"SendBuffer", int64(c.SendBuffer), 1, most},
+		{"MaxDatagram", int64(c.MaxDatagram), minDatagram, defaultMaxDatagram},
+		{"Congestion", int64(c.Congestion), 0, int64(CongestionBackground)},
+	} {
+		if f.v < f.least || f.v > f.most {
+			return fmt.Errorf("%w: %s is %d, which must be from %d to %d", ErrConfig, f.name, f.v, f.least, f.most)
+		}
+	}
+	return nil
 }
 
 // guarantee is the memory in bytes that every session is sure of.

@@ -9,6 +9,9 @@ var (
 	// ErrClosed reports the use of an endpoint, session or stream that this
 	// side has closed.
 	ErrClosed = errors.New("session: closed")
+	// ErrConfig reports a Config that cannot be. The error says which field and
+	// why.
+	ErrConfig = errors.New("session: bad configuration")
 	// ErrWrongSeed reports that the two ends seem to hold different shared
 	// seeds. Where the other end said so, it said it unauthenticated: it is
 	// a hint for a person, nothing to base a decision on.

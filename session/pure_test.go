@@ -413,6 +413,33 @@ func TestCookies(t *testing.T) {
 	}
 }
 
+// What cannot be is refused at once, not when the first peer comes.
+func TestConfigIsChecked(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"identity":          func(c *Config) { c.Identity = nil },
+		"HandshakeTimeout":  func(c *Config) { c.HandshakeTimeout = -1 },
+		"IdleTimeout":       func(c *Config) { c.IdleTimeout = -1 },
+		"MaxSessions":       func(c *Config) { c.MaxSessions = -1 },
+		"MaxHalfOpen":       func(c *Config) { c.MaxHalfOpen = -1 },
+		"MaxStreams":        func(c *Config) { c.MaxStreams = -4 },
+		"Memory":            func(c *Config) { c.Memory = 1000 },
+		"SendMemory":        func(c *Config) { c.SendMemory = -1 },
+		"StreamWindow":      func(c *Config) { c.StreamWindow = 1 << 63 },
+		"SessionWindow":     func(c *Config) { c.SessionWindow = 1 << 41 },
+		"MaxStreamWindow":   func(c *Config) { c.MaxStreamWindow = 1<<64 - 1 },
+		"SendBuffer":        func(c *Config) { c.SendBuffer = -1 },
+		"MaxDatagram":       func(c *Config) { c.MaxDatagram = 1199 },
+		"a longer datagram": func(c *Config) { c.MaxDatagram = 65508 },
+		"Congestion":        func(c *Config) { c.Congestion = 99 },
+	} {
+		c := Config{Identity: identity(t, "A"), Keyring: keyring(t, "one")}
+		change(&c)
+		if _, err := c.withDefaults(); !errors.Is(err, ErrConfig) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestParams(t *testing.T) {
 	c, err := Config{Identity: identity(t, "A"), Keyring: keyring(t, "one")}.withDefaults()
 	if err != nil {

@@ -137,7 +137,9 @@ func (b *Broadcaster) Close() error {
 // Pieces subscribes for the duration of the loop, which begins at the newest
 // restart that is in the window, or the first one to come. It yields every piece
 // from there on, in order, but for what Piece.Skipped says, and ends with ctx or
-// behind Close. What the loop does with a piece takes as long as it takes.
+// behind Close. Who is so far behind at Close that no restart is left to go on at
+// has lost the rest: the source's last piece should be a restart, or say itself
+// that it is the last. What the loop does with a piece takes as long as it takes.
 func (b *Broadcaster) Pieces(ctx context.Context) iter.Seq[Piece] {
 	return func(yield func(Piece) bool) {
 		b.mu.Lock()
@@ -189,6 +191,10 @@ func (b *Broadcaster) next(c *cursor) (p Piece, ok bool, more <-chan struct{}) {
 	}
 	if end := b.first + uint64(len(b.log)); !c.going || c.next == end {
 		if b.closed {
+			if c.next > 0 && c.next < end { // there is no restart to go on at
+				b.skipped.Add(end - c.next)
+				c.next = end
+			}
 			return p, false, nil
 		}
 		return p, false, b.more

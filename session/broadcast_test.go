@@ -41,6 +41,25 @@ func (f *follow) take(t *testing.T, p Piece) {
 	f.skipped += p.Skipped
 }
 
+// What a subscriber has lost when the source ends is counted.
+func TestBroadcastEndsWithoutRestart(t *testing.T) {
+	b := Broadcaster{Window: 10 * (100 + pieceCost)}
+	_ = b.Send(numbered(1, 100), true)
+	got := 0
+	for range b.Pieces(t.Context()) {
+		if got++; got > 1 {
+			continue
+		}
+		for n := range uint64(50) {
+			_ = b.Send(numbered(n+2, 100), false)
+		}
+		_ = b.Close()
+	}
+	if s := b.Stats(); got != 1 || s.Skipped != 50 || s.Delivered != 1 {
+		t.Errorf("got %d pieces, %+v", got, s)
+	}
+}
+
 // TestBroadcast has thousands of subscribers, some of which take their time or
 // none at all. Those that keep up get every piece at once; the source waits for
 // nobody, and no more than the window is held.

@@ -328,6 +328,28 @@ func TestLiveSegmentsGoOutAtOnce(t *testing.T) {
 	}
 }
 
+// A source that never pauses does not keep the end of the context from being seen.
+func TestSegmentsFromEndsWithContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	in := make(chan []byte, 100)
+	for range cap(in) {
+		in <- make([]byte, 5000)
+	}
+	n := 0
+	for _, err := range testEncoder(t, StreamConfig{}).SegmentsFrom(ctx, in) {
+		if err != nil {
+			if !errors.Is(err, context.Canceled) || n > 10 {
+				t.Errorf("%v after %d segments", err, n)
+			}
+			return
+		}
+		n++
+		cancel()
+	}
+	t.Error("ended without an error")
+}
+
 func TestSegmentsFromKeepsToTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in, begin := make(chan []byte), time.Now()

@@ -205,6 +205,10 @@ func (e *StreamEncoder) SegmentsFrom(ctx context.Context, in <-chan []byte) iter
 		timer := time.NewTimer(time.Hour)
 		defer timer.Stop()
 		for {
+			if ctx.Err() != nil {
+				yield(nil, context.Cause(ctx))
+				return
+			}
 			var flush <-chan time.Time
 			var idle <-chan struct{}
 			if deadline := e.Deadline(); !deadline.IsZero() {

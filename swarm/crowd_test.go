@@ -16,11 +16,15 @@ import (
 // more than once.
 func TestFlashCrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const fetchers, rate, delay = 16, 50e6 / 8, 10 * time.Millisecond
+		const rate, delay = 50e6 / 8, 10 * time.Millisecond
+		fetchers, size := 16, 32<<20
+		if testing.Short() {
+			fetchers, size = 8, 16<<20
+		}
 		n := newTestNet(t, 0, 0)
 		defer n.close()
 		seed := newMemStore()
-		data := randomBytes(1, 32<<20)
+		data := randomBytes(1, size)
 		root := seed.putFile(data, 16, true).hash
 		seed.pin(root)
 

@@ -89,8 +89,8 @@ func (a *app) startPipeNode(ctx context.Context, dialOnly bool, prepare func(*pi
 	cfg.Dir, cfg.ClientOnly, cfg.DialOnly = "", true, dialOnly
 	cfg.Session.Linger = pipeLinger
 	p := &pipeNode{owner: own.NodeID(), pass: newPass(own, cfg.Identity.NodeID())}
-	p.runningNode, err = a.startNodeAs(ctx, cfg, p.owner, func(r *runningNode) error {
-		p.runningNode = r
+	_, err = a.startNodeAs(ctx, cfg, p.owner, func(r *runningNode) error {
+		p.runningNode = r // before the node runs: its handlers use it
 		return prepare(p)
 	})
 	return p, err

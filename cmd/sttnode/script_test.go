@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 // TestScripts runs the command line as a person does: each script in
 // testdata/script is a session in a shell.
 func TestScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("whole processes, minutes of them with the race detector; the integration tests run such with it, too")
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,

@@ -38,7 +38,7 @@ func main() {
 		loopback.Check(err)
 		_, err = io.ReadFull(st, block) // it came back: all of it was opened, whatever the key
 		loopback.Check(err)
-		for now := s.Stats().SendEpoch; epoch < now; {
+		for sealing := s.Stats().SendEpoch; epoch < sealing; {
 			epoch++
 			fmt.Println("Alice seals with the key of epoch", epoch)
 		}

@@ -2,6 +2,7 @@ package event
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"log/slog"
 	"maps"
@@ -67,8 +68,16 @@ func (e *Emitter) Emit(name string, payload any) {
 }
 
 // Subscribe begins a subscription, to be read by [Subscription.C] or
-// [Subscription.All]. Stop it when done.
-func (e *Emitter) Subscribe(opts Options) *Subscription {
+// [Subscription.All]. Stop it when done. One of an emitter that is closed has
+// ended already. Errors: ErrOptions.
+func (e *Emitter) Subscribe(opts Options) (*Subscription, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	return e.subscribe(opts), nil
+}
+
+func (e *Emitter) subscribe(opts Options) *Subscription {
 	s := newSubscription(e, opts)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -78,8 +87,19 @@ func (e *Emitter) Subscribe(opts Options) *Subscription {
 
 // Handle begins a subscription whose events a handler gets, one at a time. ctx
 // ends when the subscription is stopped. Once the emitter is closed, or the
-// subscription overrun, the handler still gets what is queued.
-func (e *Emitter) Handle(handler func(ctx context.Context, ev Event), opts Options) *Subscription {
+// subscription overrun, the handler still gets what is queued. Errors: ErrOptions,
+// also for a handler that is nil.
+func (e *Emitter) Handle(handler func(ctx context.Context, ev Event), opts Options) (*Subscription, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	if handler == nil {
+		return nil, fmt.Errorf("%w: no handler", ErrOptions)
+	}
+	return e.handle(handler, opts), nil
+}
+
+func (e *Emitter) handle(handler func(ctx context.Context, ev Event), opts Options) *Subscription {
 	s := newSubscription(e, opts)
 	s.handled = make(chan struct{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -94,9 +114,13 @@ func (e *Emitter) Handle(handler func(ctx context.Context, ev Event), opts Optio
 	return s
 }
 
-// On is Handle for the events of one name, with a queue of 64.
+// On is Handle for the events of one name, with a queue of DefaultQueue events.
+// It panics if the handler is nil.
 func (e *Emitter) On(name string, handler func(ctx context.Context, ev Event)) *Subscription {
-	return e.Handle(handler, Options{Names: []string{name}})
+	if handler == nil {
+		panic("event: no handler")
+	}
+	return e.handle(handler, Options{Names: []string{name}})
 }
 
 // All yields the events of these names, or of all if there are none, from the
@@ -105,7 +129,7 @@ func (e *Emitter) On(name string, handler func(ctx context.Context, ev Event)) *
 // emitted before the loop, [Emitter.Subscribe] first.
 func (e *Emitter) All(ctx context.Context, names ...string) iter.Seq[Event] {
 	return func(yield func(Event) bool) {
-		s := e.Subscribe(Options{Names: names})
+		s := e.subscribe(Options{Names: names})
 		defer s.Stop()
 		s.All(ctx)(yield)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,26 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// subscribe begins a subscription whose options are right.
+func subscribe(t testing.TB, e *Emitter, opts Options) *Subscription {
+	t.Helper()
+	s, err := e.Subscribe(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// handle is subscribe with a handler.
+func handle(t testing.TB, e *Emitter, handler func(context.Context, Event), opts Options) *Subscription {
+	t.Helper()
+	s, err := e.Handle(handler, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
 
 // closeEmitter closes an emitter whose handlers return.
 func closeEmitter(t *testing.T, e *Emitter) {
@@ -36,9 +57,9 @@ func queued(s *Subscription) (payloads []any) {
 
 func TestNames(t *testing.T) {
 	var e Emitter
-	one := e.Subscribe(Options{Names: []string{"a"}})
-	some := e.Subscribe(Options{Names: []string{"b", "a", "b"}})
-	every := e.Subscribe(Options{})
+	one := subscribe(t, &e, Options{Names: []string{"a"}})
+	some := subscribe(t, &e, Options{Names: []string{"b", "a", "b"}})
+	every := subscribe(t, &e, Options{})
 	for i, name := range []string{"a", "b", "", "a", "c"} {
 		e.Emit(name, i)
 	}
@@ -72,7 +93,7 @@ func TestOrder(t *testing.T) {
 	var e Emitter
 	var got [3][]any
 	for i := range got {
-		e.Handle(func(_ context.Context, ev Event) {
+		handle(t, &e, func(_ context.Context, ev Event) {
 			if got[i] = append(got[i], ev.Payload); ev.Number != uint64(len(got[i])) {
 				t.Errorf("event %d has number %d", len(got[i]), ev.Number)
 			}
@@ -123,13 +144,13 @@ func TestOverflow(t *testing.T) {
 				var got []any
 				var numbers []uint64
 				resume := make(chan struct{})
-				slow := e.Handle(func(_ context.Context, ev Event) {
+				slow := handle(t, &e, func(_ context.Context, ev Event) {
 					got, numbers = append(got, ev.Payload), append(numbers, ev.Number)
 					<-resume
 				}, Options{Queue: 2, Overflow: tt.overflow})
 				var quick [2]int
 				for i := range quick {
-					e.Handle(func(context.Context, Event) { quick[i]++ }, Options{})
+					handle(t, &e, func(context.Context, Event) { quick[i]++ }, Options{})
 				}
 				for i := range 8 {
 					e.Emit("n", i)
@@ -226,7 +247,7 @@ func TestClose(t *testing.T) {
 			time.Sleep(time.Second)
 			handled++
 		})
-		read := e.Subscribe(Options{})
+		read := subscribe(t, &e, Options{})
 		for range 5 {
 			e.Emit("n", nil)
 		}
@@ -311,7 +332,7 @@ func TestLoop(t *testing.T) {
 			t.Error("an event for a context that has ended")
 		}
 		// A loop that is left goes on where it was.
-		s := e.Subscribe(Options{})
+		s := subscribe(t, &e, Options{})
 		for i := range 3 {
 			e.Emit("n", i)
 		}
@@ -336,7 +357,7 @@ func TestTopic(t *testing.T) {
 		e := Emitter{Logger: slog.New(slog.DiscardHandler)}
 		var handled, looped []reading
 		hot.On(&e, func(_ context.Context, r reading) { handled = append(handled, r) })
-		read := e.Subscribe(Options{})
+		read := subscribe(t, &e, Options{})
 		over := make(chan struct{})
 		go func() {
 			defer close(over)
@@ -378,12 +399,73 @@ func TestTopicOfInterface(t *testing.T) {
 	}
 }
 
+// What cannot be is refused when it is asked for, with a reason.
+func TestOptions(t *testing.T) {
+	var e Emitter
+	handler := func(context.Context, Event) {}
+	for _, opts := range []Options{{Queue: -1}, {Queue: MaxQueue + 1}, {Queue: 1 << 62}, {Overflow: End + 1}} {
+		_, err1 := e.Subscribe(opts)
+		_, err2 := e.Handle(handler, opts)
+		_, err3 := hot.Subscribe(&e, opts)
+		_, err4 := hot.Handle(&e, func(context.Context, reading) {}, opts)
+		for _, err := range []error{err1, err2, err3, err4} {
+			if !errors.Is(err, ErrOptions) {
+				t.Errorf("%+v: %v", opts, err)
+			}
+		}
+	}
+	_, err1 := e.Handle(nil, Options{})
+	_, err2 := hot.Handle(&e, nil, Options{})
+	if !errors.Is(err1, ErrOptions) || !errors.Is(err2, ErrOptions) {
+		t.Errorf("no handler: %v, %v", err1, err2)
+	}
+	if n := e.Stats().Subscriptions; n != 0 {
+		t.Errorf("%d subscriptions are left", n)
+	}
+}
+
+// A topic's subscriptions take its name whatever the options say.
+func TestTopicWithOptions(t *testing.T) {
+	var e Emitter
+	var got []reading
+	s, err := hot.Handle(&e, func(_ context.Context, r reading) { got = append(got, r) }, Options{Names: []string{"cold"}, Overflow: End})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := hot.Subscribe(&e, Options{Queue: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Emit("cold", reading{-3})
+	for i := range 2 {
+		hot.Emit(&e, reading{float64(i)})
+	}
+	closeEmitter(t, &e)
+	all := slices.Collect(Payloads[reading](read.All(t.Context())))
+	if !slices.Equal(got, []reading{{0}, {1}}) || !slices.Equal(all, []reading{{0}}) || s.Dropped() != 0 || read.Dropped() != 1 {
+		t.Errorf("handled %v, read %v, lost %d", got, all, read.Dropped())
+	}
+}
+
+// A handler that ends its goroutine ends its subscription, which then holds up
+// neither events nor Close.
+func TestHandlerGoexit(t *testing.T) {
+	var e Emitter
+	s := e.On("n", func(context.Context, Event) { runtime.Goexit() })
+	e.Emit("n", nil)
+	<-s.Done()
+	if st := e.Stats(); st.Subscriptions != 0 {
+		t.Errorf("%+v", st)
+	}
+	closeEmitter(t, &e)
+}
+
 func BenchmarkEmit(b *testing.B) {
 	for _, n := range []int{0, 1, 100} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			var e Emitter
 			for range n {
-				e.Subscribe(Options{Names: []string{"n"}, Overflow: DropOldest})
+				subscribe(b, &e, Options{Names: []string{"n"}, Overflow: DropOldest})
 			}
 			for b.Loop() {
 				e.Emit("n", nil)

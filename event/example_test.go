@@ -37,7 +37,10 @@ func Example() {
 // something, and sees it.
 func ExampleEmitter_Subscribe() {
 	var events event.Emitter
-	s := events.Subscribe(event.Options{Queue: 2, Overflow: event.DropOldest})
+	s, err := events.Subscribe(event.Options{Queue: 2, Overflow: event.DropOldest})
+	if err != nil {
+		panic(err)
+	}
 	events.Emit("door opened", "Alice")
 	events.Emit("temperature", 21.5)
 	events.Emit("door closed", nil)
@@ -56,7 +59,10 @@ func ExampleEmitter_Subscribe() {
 // The channel form stands in a select among others.
 func ExampleSubscription_C() {
 	var events event.Emitter
-	peers := events.Subscribe(event.Options{Names: []string{"peer connected"}})
+	peers, err := events.Subscribe(event.Options{Names: []string{"peer connected"}})
+	if err != nil {
+		panic(err)
+	}
 	defer peers.Stop()
 	stop := make(chan struct{})
 

@@ -2,6 +2,7 @@ package event
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"runtime/debug"
 	"slices"
@@ -18,15 +19,31 @@ const (
 	End                        // everything from now on: it ends with ErrOverrun, behind what is queued
 )
 
-// DefaultQueue is the length of a subscription's queue unless it says otherwise.
-const DefaultQueue = 64
+const (
+	// DefaultQueue is the length of a subscription's queue, in events, unless its
+	// options say otherwise.
+	DefaultQueue = 64
+	// MaxQueue is the longest queue that a subscription can have, in events. The
+	// memory for a queue is taken when it begins: 72 bytes an event.
+	MaxQueue = 1 << 20
+)
 
 // Options say what a subscription wants. The zero value is every event, in a
 // queue of DefaultQueue events which loses the newest.
 type Options struct {
 	Names    []string // empty: all
-	Queue    int      // events; DefaultQueue if less than 1
+	Queue    int      // events, up to MaxQueue; 0 is DefaultQueue
 	Overflow Overflow
+}
+
+func (o *Options) check() error {
+	if o.Queue < 0 || o.Queue > MaxQueue {
+		return fmt.Errorf("%w: a queue of %d events; possible are 1 to %d, and 0 for %d", ErrOptions, o.Queue, MaxQueue, DefaultQueue)
+	}
+	if o.Overflow > End {
+		return fmt.Errorf("%w: overflow policy %d is unknown", ErrOptions, o.Overflow)
+	}
+	return nil
 }
 
 // Subscription gets the events of an emitter from its beginning until it is
@@ -49,8 +66,9 @@ type Subscription struct {
 	handled chan struct{} // closed when it has returned for good; nil without
 }
 
+// newSubscription makes a subscription of options that have been checked.
 func newSubscription(e *Emitter, opts Options) *Subscription {
-	if opts.Queue < 1 {
+	if opts.Queue == 0 {
 		opts.Queue = DefaultQueue
 	}
 	names := slices.Clone(opts.Names)
@@ -152,11 +170,13 @@ func (s *Subscription) endLocked(why error) {
 	s.e.removeLocked(s)
 }
 
-// run is the goroutine of a handler.
+// run is the goroutine of a handler. A handler that ends it, by runtime.Goexit,
+// ends its subscription.
 func (s *Subscription) run(handler func(context.Context, Event)) {
 	defer func() {
 		s.cancel()
 		s.e.mu.Lock()
+		s.endLocked(nil)
 		delete(s.e.handlers, s)
 		s.e.mu.Unlock()
 		close(s.handled)

@@ -18,11 +18,35 @@ func (t Topic[T]) Emit(e *Emitter, payload T) { e.Emit(string(t), payload) }
 
 // On is [Emitter.On] for the topic's payloads.
 func (t Topic[T]) On(e *Emitter, handler func(ctx context.Context, payload T)) *Subscription {
-	return e.On(string(t), func(ctx context.Context, ev Event) {
+	return e.On(string(t), t.typed(e, handler))
+}
+
+// Handle is [Emitter.Handle] for the topic's payloads. Options.Names does not
+// matter.
+func (t Topic[T]) Handle(e *Emitter, handler func(ctx context.Context, payload T), opts Options) (*Subscription, error) {
+	opts.Names = []string{string(t)}
+	return e.Handle(t.typed(e, handler), opts)
+}
+
+// Subscribe is [Emitter.Subscribe] for the topic; [Payloads] of the
+// subscription's All, or a type assertion behind its C, gives the payloads.
+// Options.Names does not matter.
+func (t Topic[T]) Subscribe(e *Emitter, opts Options) (*Subscription, error) {
+	opts.Names = []string{string(t)}
+	return e.Subscribe(opts)
+}
+
+// typed returns the handler of events that calls handler with their payloads, or
+// nil for nil.
+func (t Topic[T]) typed(e *Emitter, handler func(ctx context.Context, payload T)) func(context.Context, Event) {
+	if handler == nil {
+		return nil
+	}
+	return func(ctx context.Context, ev Event) {
 		if v, ok := t.payload(e, ev); ok {
 			handler(ctx, v)
 		}
-	})
+	}
 }
 
 // All is [Emitter.All] for the topic's payloads.

@@ -13,9 +13,18 @@ import (
 	"github.com/seigr/sttnode/stc"
 )
 
-// watch subscribes to a node's events.
-func watch(n *Node, queue int) *event.Subscription {
-	return n.Events().Subscribe(event.Options{Queue: queue})
+// watch subscribes to a node's events of these kinds, or to all.
+func watch(t *testing.T, n *Node, queue int, kinds ...EventKind) *event.Subscription {
+	t.Helper()
+	opts := event.Options{Queue: queue}
+	for _, k := range kinds {
+		opts.Names = append(opts.Names, string(k))
+	}
+	s, err := n.Events().Subscribe(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // seen returns those of the events that a subscription has which are the node's.
@@ -36,7 +45,7 @@ func TestEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		events, slow := watch(n, 100), watch(n, 1)
+		events, slow := watch(t, n, 100), watch(t, n, 1)
 		if err := n.Start(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +97,7 @@ func TestEvents(t *testing.T) {
 			t.Errorf("the slow subscriber has %d events", n)
 		}
 		// Nobody subscribes to a node that is gone.
-		if _, open := <-watch(n, 1).C(); open {
+		if _, open := <-watch(t, n, 1).C(); open {
 			t.Error("a subscription after the stop")
 		}
 	})
@@ -101,7 +110,7 @@ func TestVerifiedChunksAreTold(t *testing.T) {
 		boot := w.start(w.config("boot"))
 		_, root := w.seed(ctx, "s", "film", testBytes("film", 1<<20), addressOf(boot))
 		f := w.start(w.config("f", addressOf(boot)))
-		events := f.Events().Subscribe(event.Options{Names: []string{string(EventChunkVerified)}})
+		events := watch(t, f, 0, EventChunkVerified)
 		defer events.Stop()
 		result, err := f.Fetch(ctx, root, FetchOptions{})
 		if err != nil {

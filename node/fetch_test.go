@@ -274,7 +274,7 @@ func TestPartIsAnnounced(t *testing.T) {
 		_, root := w.seed(ctx, "s", "film", testBytes("film", 2<<20), addressOf(boot))
 		for _, stay := range []bool{false, true} {
 			f := w.start(w.config(map[bool]string{false: "goes", true: "stays"}[stay], addressOf(boot)))
-			events := watch(f, 100)
+			events := watch(t, f, 100)
 			if _, err := f.Fetch(ctx, root, FetchOptions{Provide: stay}); err != nil {
 				t.Fatal(err)
 			}

@@ -47,7 +47,7 @@ func TestInPlace(t *testing.T) {
 		}
 		wantFile(t, late, data)
 
-		events := watch(f, 16)
+		events := watch(t, f, 16)
 		defer events.Stop()
 		changed := append([]byte(nil), data...)
 		changed[1<<20]++

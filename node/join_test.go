@@ -111,7 +111,7 @@ func TestJoinRetries(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		events := watch(n, 1000)
+		events := watch(t, n, 1000)
 		defer events.Stop()
 		if err := n.Start(ctx); err != nil {
 			t.Fatal(err)

@@ -25,7 +25,7 @@ func TestLifecycle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		events := watch(n, 16)
+		events := watch(t, n, 16)
 		defer events.Stop()
 		ctx := context.Background()
 		wantState := func(want State) {

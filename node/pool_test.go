@@ -350,7 +350,7 @@ func TestStreamsOfPeers(t *testing.T) {
 				t.Errorf("stream ended with %v, want code %d", err, code)
 			}
 		}
-		events := watch(n, 10)
+		events := watch(t, n, 10)
 		defer events.Stop()
 		for name, tt := range map[string]struct {
 			write []byte

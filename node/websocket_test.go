@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seigr/sttnode/event"
 	"github.com/seigr/sttnode/session/transport/memory"
 	"github.com/seigr/sttnode/stc"
 )
@@ -190,7 +189,7 @@ func TestWebSocketRejoins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events := n.Events().Subscribe(event.Options{Names: []string{string(EventJoined)}})
+	events := watch(t, n, 0, EventJoined)
 	defer events.Stop()
 	if err := n.Start(ctx); err != nil {
 		t.Fatal(err)

@@ -140,7 +140,7 @@ func ExampleNode_Send_endpoints() {
 	defer bob.Stop(ctx)
 
 	var endpoints session.EndpointManager
-	defer endpoints.Close()
+	defer endpoints.Close(ctx)
 	for name, viewer := range map[string]*node.Node{"viewer alice": alice, "viewer bob": bob} {
 		s, err := source.Connect(ctx, viewer.Addr().String())
 		if err != nil {
@@ -193,7 +193,10 @@ func ExampleNode_Events() {
 	}
 	fmt.Println("Alice has come:", <-met)
 
-	greeted := bob.Events().Subscribe(event.Options{Names: []string{"greeted"}})
+	greeted, err := bob.Events().Subscribe(event.Options{Names: []string{"greeted"}})
+	if err != nil {
+		log.Fatal(err)
+	}
 	bob.Events().Emit("greeted", "Alice")
 	_ = bob.Stop(ctx) // ends all subscriptions
 	for e := range greeted.All(ctx) {

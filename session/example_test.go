@@ -90,7 +90,7 @@ func ExampleEndpointManager() {
 			break
 		}
 	}
-	_ = endpoints.Close()
+	_ = endpoints.Close(ctx)
 	// Output:
 	// recorded one
 	// recorded two

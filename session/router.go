@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -20,10 +21,14 @@ type Overflow uint8
 
 // The policies of a full queue.
 const (
-	OverflowBlock      Overflow = iota // wait for room
+	OverflowError      Overflow = iota // fail with ErrQueueFull, for this endpoint alone
 	OverflowDropOldest                 // give up what has waited longest
-	OverflowError                      // fail with ErrQueueFull
+	OverflowBlock                      // wait for room, and so let who routes go at the endpoint's pace
 )
+
+// MaxQueue is the longest queue that an endpoint can have, in pieces. The memory
+// for a queue is taken when it begins: 24 bytes a piece, beside the pieces.
+const MaxQueue = 1 << 20
 
 var (
 	// ErrQueueFull reports an endpoint that is too far behind.
@@ -40,13 +45,14 @@ var (
 // function, a channel ([ChannelSink]), a session ([Session.FrameSink]) or a
 // stream ([Stream.MessageSink]). An error is counted and kept (see RouteStats);
 // the next piece comes all the same. So it is with a panic, which becomes an
-// ErrSinkPanic. ctx ends when the endpoint is removed.
+// ErrSinkPanic. ctx ends when the endpoint is removed, or when Close cannot wait any
+// longer.
 type Sink func(ctx context.Context, p []byte) error
 
 // RouteOptions configure one endpoint of an EndpointManager. The zero value
-// queues 64 pieces and blocks.
+// queues 64 pieces, and then refuses more.
 type RouteOptions struct {
-	Queue    int // pieces, beside the one that the sink has; 64
+	Queue    int // pieces, up to MaxQueue, beside the one that the sink has; 64
 	Overflow Overflow
 }
 
@@ -61,10 +67,18 @@ type RouteStats struct {
 }
 
 // EndpointManager routes bytes to named endpoints, each with a queue of its
-// own, so that a slow one never delays another. What a name means, and what
-// the bytes mean, is the application's matter. The zero value is ready; its
-// methods may be called concurrently. Close it when done: each endpoint has a
-// goroutine.
+// own, so that a slow one never delays another, unless it is asked to: Route
+// waits for an endpoint of policy OverflowBlock, and meanwhile routes nothing
+// else. What a name means, and what the bytes mean, is the application's matter.
+//
+//	var endpoints session.EndpointManager
+//	err := endpoints.Add("bob", stream.MessageSink(), session.RouteOptions{})
+//	err = endpoints.Add("disk", save, session.RouteOptions{Overflow: session.OverflowDropOldest})
+//	err = endpoints.Route(ctx, p, "bob", "disk")
+//	err = endpoints.Close(ctx)                // behind what is queued
+//
+// The zero value is ready; its methods may be called concurrently. Close it when
+// done: each endpoint has a goroutine.
 type EndpointManager struct {
 	// Logger reports sinks that panic. Discards if nil. Set it before the first
 	// use.
@@ -72,8 +86,8 @@ type EndpointManager struct {
 
 	mu     sync.RWMutex
 	routes map[string]*route
+	ending map[string]*route // those that Close has ended
 	closed bool
-	wg     sync.WaitGroup
 }
 
 // route is one endpoint: a queue and the goroutine that empties it.
@@ -81,21 +95,30 @@ type route struct {
 	name   string
 	sink   Sink
 	opts   RouteOptions
-	log    *slog.Logger // or nil
-	ctx    context.Context
+	log    *slog.Logger    // or nil
+	ctx    context.Context // ends when it is removed
 	cancel context.CancelFunc
 	queue  chan []byte
+	last   chan struct{}  // closed by Close: nothing more comes but from those who wait
+	wait   sync.WaitGroup // for room in the queue; increased under EndpointManager.mu, before last is closed
+	done   chan struct{}  // closed when the sink has returned for good
 
 	delivered, dropped, failed atomic.Uint64
 	lastErr                    atomic.Pointer[error]
 }
 
 // Add makes an endpoint and starts to empty its queue into sink. Errors:
-// ErrEndpointExists, ErrClosed, and for options that are no good.
+// ErrEndpointExists, ErrClosed, ErrConfig for a sink that is nil or options that
+// cannot be.
 func (m *EndpointManager) Add(name string, sink Sink, opts RouteOptions) error {
 	set(&opts.Queue, 64)
-	if opts.Queue < 0 || sink == nil || opts.Overflow > OverflowError {
-		return fmt.Errorf("session: endpoint %q: no sink, or a bad queue", name)
+	switch {
+	case sink == nil:
+		return fmt.Errorf("%w: endpoint %q has no sink", ErrConfig, name)
+	case opts.Queue < 0 || opts.Queue > MaxQueue:
+		return fmt.Errorf("%w: endpoint %q has a queue of %d pieces; possible are 1 to %d", ErrConfig, name, opts.Queue, MaxQueue)
+	case opts.Overflow > OverflowBlock:
+		return fmt.Errorf("%w: endpoint %q has an unknown overflow policy, %d", ErrConfig, name, opts.Overflow)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -105,13 +128,20 @@ func (m *EndpointManager) Add(name string, sink Sink, opts RouteOptions) error {
 	if m.routes[name] != nil {
 		return fmt.Errorf("%w: %q", ErrEndpointExists, name)
 	}
-	r := &route{name: name, sink: sink, opts: opts, log: m.Logger, queue: make(chan []byte, opts.Queue)}
+	r := &route{
+		name: name, sink: sink, opts: opts, log: m.Logger, queue: make(chan []byte, opts.Queue),
+		last: make(chan struct{}), done: make(chan struct{}),
+	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if m.routes == nil {
 		m.routes = make(map[string]*route)
 	}
 	m.routes[name] = r
-	m.wg.Go(r.run)
+	go func() {
+		defer close(r.done)
+		defer m.drop(r) // a sink may end its goroutine, by runtime.Goexit
+		r.run()
+	}()
 	return nil
 }
 
@@ -130,47 +160,105 @@ func (m *EndpointManager) Remove(name string) error {
 	return nil
 }
 
-// Close removes all endpoints and waits for their sinks to return.
-func (m *EndpointManager) Close() error {
+// drop removes an endpoint that has ended, if it is still there.
+func (m *EndpointManager) drop(r *route) {
+	r.cancel()
 	m.mu.Lock()
-	m.closed = true
-	for name, r := range m.routes {
-		r.cancel()
-		delete(m.routes, name)
+	defer m.mu.Unlock()
+	if m.routes[r.name] == r {
+		delete(m.routes, r.name)
 	}
+}
+
+// Close ends all endpoints, each behind what is queued for it, and returns when
+// their sinks have returned. A Route that comes later, or still waits for room,
+// gets ErrNoEndpoint. When ctx ends first, the sinks' contexts end, what is
+// queued is dropped, and Close returns ctx's cause without waiting on: a sink
+// that ignores its context cannot be stopped. So a sink must not call Close, which
+// would wait for it.
+func (m *EndpointManager) Close(ctx context.Context) error {
+	m.mu.Lock()
+	if !m.closed {
+		m.closed, m.ending, m.routes = true, m.routes, nil
+		for _, r := range m.ending {
+			close(r.last)
+		}
+	}
+	ending := m.ending
 	m.mu.Unlock()
-	m.wg.Wait()
+	for _, r := range ending {
+		select {
+		case <-r.done:
+			continue
+		default: // so that a ctx that has ended is no matter where nothing runs
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			for _, r := range ending {
+				r.cancel()
+			}
+			return context.Cause(ctx)
+		}
+	}
 	return nil
 }
 
 // Route queues p, which must not be changed any more, for the endpoints of
-// these names. Where one that blocks has no room, Route waits for it until ctx
-// ends; the others have p by then. Errors of several endpoints are joined:
-// ErrNoEndpoint, ErrQueueFull, ctx's cause.
+// these names. Where one of policy OverflowBlock has no room, Route waits for it
+// until ctx ends; the others have p by then. Errors of several endpoints are
+// joined: ErrNoEndpoint, ErrQueueFull, ctx's cause.
 func (m *EndpointManager) Route(ctx context.Context, p []byte, names ...string) error {
-	var errs []error
-	routes := make([]*route, 0, len(names))
-	m.mu.RLock()
-	for _, name := range names {
-		if r := m.routes[name]; r != nil {
-			routes = append(routes, r)
-		} else {
-			errs = append(errs, fmt.Errorf("%w: %q", ErrNoEndpoint, name))
+	return m.route(ctx, p, func(yield func(string, *route) bool) {
+		for _, name := range names {
+			if !yield(name, m.routes[name]) {
+				return
+			}
 		}
-	}
-	m.mu.RUnlock()
-	return errors.Join(append(errs, put(ctx, p, routes)...)...)
+	})
 }
 
 // Broadcast is Route to every endpoint.
 func (m *EndpointManager) Broadcast(ctx context.Context, p []byte) error {
+	return m.route(ctx, p, func(yield func(string, *route) bool) { maps.All(m.routes)(yield) })
+}
+
+// route queues p for all routes, and waits for those that block only when the
+// others have it; then for all at once, so that they don't delay each other. to
+// is gone through under m.mu.
+func (m *EndpointManager) route(ctx context.Context, p []byte, to iter.Seq2[string, *route]) error {
+	type result struct {
+		r   *route
+		err error
+	}
+	var full []*result
+	var errs []error
 	m.mu.RLock()
-	routes := make([]*route, 0, len(m.routes))
-	for _, r := range m.routes {
-		routes = append(routes, r)
+	for name, r := range to {
+		if r == nil {
+			errs = append(errs, fmt.Errorf("%w: %q", ErrNoEndpoint, name))
+			continue
+		}
+		switch ok, err := r.offer(p); {
+		case err != nil:
+			errs = append(errs, r.named(err))
+		case !ok:
+			r.wait.Add(1)
+			full = append(full, &result{r: r})
+		}
 	}
 	m.mu.RUnlock()
-	return errors.Join(put(ctx, p, routes)...)
+	var waiting sync.WaitGroup
+	for _, w := range full {
+		waiting.Go(func() { w.err = w.r.put(ctx, p) })
+	}
+	waiting.Wait()
+	for _, w := range full {
+		if w.err != nil {
+			errs = append(errs, w.r.named(w.err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Stats yields the counters of all endpoints, by name.
@@ -192,29 +280,7 @@ func (m *EndpointManager) Stats() iter.Seq[RouteStats] {
 	return slices.Values(all)
 }
 
-// put queues p for all routes, and waits for those that block only when the
-// others have it; then for all at once, so that they don't delay each other.
-func put(ctx context.Context, p []byte, routes []*route) []error {
-	errs := make([]error, len(routes))
-	var waiting sync.WaitGroup
-	for i, r := range routes {
-		ok, err := r.offer(p)
-		if !ok && err == nil {
-			waiting.Go(func() { errs[i] = r.named(r.wait(ctx, p)) })
-		} else {
-			errs[i] = r.named(err)
-		}
-	}
-	waiting.Wait()
-	return errs
-}
-
-func (r *route) named(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("endpoint %q: %w", r.name, err)
-}
+func (r *route) named(err error) error { return fmt.Errorf("endpoint %q: %w", r.name, err) }
 
 // offer queues p without waiting. It reports false without an error if that
 // takes waiting.
@@ -244,10 +310,14 @@ func (r *route) offer(p []byte) (ok bool, err error) {
 	}
 }
 
-func (r *route) wait(ctx context.Context, p []byte) error {
+// put queues p when there is room. It ends a wait.
+func (r *route) put(ctx context.Context, p []byte) error {
+	defer r.wait.Done()
 	select {
 	case r.queue <- p:
 		return nil
+	case <-r.last:
+		return ErrNoEndpoint
 	case <-r.ctx.Done():
 		return ErrNoEndpoint
 	case <-ctx.Done():
@@ -256,23 +326,40 @@ func (r *route) wait(ctx context.Context, p []byte) error {
 	}
 }
 
-// run is the goroutine that empties the queue.
+// run empties the queue until the endpoint is removed, or is ended and the queue
+// empty.
 func (r *route) run() {
 	for r.ctx.Err() == nil {
 		select {
-		case <-r.ctx.Done():
 		case p := <-r.queue:
-			if err := r.deliver(p); err != nil {
-				r.failed.Add(1)
-				r.lastErr.Store(&err)
-			} else {
-				r.delivered.Add(1)
+			r.deliver(p)
+			continue
+		default:
+		}
+		select {
+		case p := <-r.queue:
+			r.deliver(p)
+		case <-r.ctx.Done():
+		case <-r.last:
+			r.wait.Wait()
+			if len(r.queue) == 0 {
+				return
 			}
 		}
 	}
 }
 
-func (r *route) deliver(p []byte) (err error) {
+// deliver calls the sink, and counts.
+func (r *route) deliver(p []byte) {
+	if err := r.call(p); err != nil {
+		r.failed.Add(1)
+		r.lastErr.Store(&err)
+		return
+	}
+	r.delivered.Add(1)
+}
+
+func (r *route) call(p []byte) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("%w: %v", ErrSinkPanic, v)

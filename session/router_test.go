@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -15,10 +16,25 @@ import (
 	"github.com/seigr/sttnode/frame"
 )
 
+// closeEndpoints closes a manager whose sinks return.
+func closeEndpoints(t *testing.T, m *EndpointManager) {
+	t.Helper()
+	if err := m.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+// abort closes a manager without waiting for its sinks.
+func abort(m *EndpointManager) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = m.Close(ctx)
+}
+
 func TestEndpointManager(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m EndpointManager
-		defer m.Close()
+		defer abort(&m)
 		var mu sync.Mutex
 		got := map[string][]string{}
 		sink := func(name string) Sink {
@@ -32,8 +48,8 @@ func TestEndpointManager(t *testing.T) {
 		stuck := func(ctx context.Context, p []byte) error { <-ctx.Done(); return ctx.Err() }
 		for name, o := range map[string]RouteOptions{
 			"drops":  {Queue: 2, Overflow: OverflowDropOldest},
-			"fails":  {Queue: 2, Overflow: OverflowError},
-			"blocks": {Queue: 2},
+			"fails":  {Queue: 2},
+			"blocks": {Queue: 2, Overflow: OverflowBlock},
 		} {
 			if err := m.Add(name, stuck, o); err != nil {
 				t.Fatal(err)
@@ -106,7 +122,7 @@ func routeStats(t *testing.T, m *EndpointManager, name string) RouteStats {
 func TestSlowEndpointDelaysNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m EndpointManager
-		defer m.Close()
+		defer abort(&m)
 		start := time.Now()
 		var mu sync.Mutex
 		at := map[string]time.Duration{}
@@ -117,7 +133,7 @@ func TestSlowEndpointDelaysNobody(t *testing.T) {
 				mu.Unlock()
 				time.Sleep(delay)
 				return nil
-			}, RouteOptions{Queue: 1}); err != nil {
+			}, RouteOptions{Queue: 1, Overflow: OverflowBlock}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -167,7 +183,7 @@ func TestSinkPanicIsContained(t *testing.T) {
 		if st := routeStats(t, &m, "x"); st.Delivered != 2 || st.Failed != 1 || !errors.Is(st.LastErr, ErrSinkPanic) {
 			t.Errorf("%+v", st)
 		}
-		m.Close()
+		closeEndpoints(t, &m)
 		if !slices.Equal(got, []string{"a", "b"}) || !strings.Contains(log.String(), "router_test.go") {
 			t.Errorf("got %q, the log says %q", got, log.String())
 		}
@@ -179,7 +195,7 @@ func TestRemovedEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m EndpointManager
 		read := make(chan []byte)
-		_ = m.Add("x", ChannelSink(read), RouteOptions{Queue: 1})
+		_ = m.Add("x", ChannelSink(read), RouteOptions{Queue: 1, Overflow: OverflowBlock})
 		for _, p := range []string{"1", "2"} {
 			_ = m.Route(t.Context(), []byte(p), "x")
 			synctest.Wait()
@@ -204,7 +220,7 @@ func TestRemovedEndpoint(t *testing.T) {
 		if err := m.Remove("x"); !errors.Is(err, ErrNoEndpoint) {
 			t.Errorf("removed twice: %v", err)
 		}
-		m.Close()
+		closeEndpoints(t, &m)
 		select {
 		case p := <-read:
 			t.Errorf("%q of an endpoint that is gone", p)
@@ -216,6 +232,102 @@ func TestRemovedEndpoint(t *testing.T) {
 	})
 }
 
+// What was routed before Close is delivered, and who waits for room is told.
+func TestCloseDrainsEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m EndpointManager
+		var got []string
+		slow := func(_ context.Context, p []byte) error {
+			time.Sleep(time.Second)
+			got = append(got, string(p))
+			return nil
+		}
+		if err := m.Add("x", slow, RouteOptions{Queue: 2, Overflow: OverflowBlock}); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []string{"1", "2", "3"} {
+			if err := m.Route(t.Context(), []byte(p), "x"); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		waiting := make(chan error, 1)
+		go func() { waiting <- m.Route(t.Context(), []byte("4"), "x") }()
+		synctest.Wait()
+		start := time.Now()
+		closeEndpoints(t, &m)
+		if d := time.Since(start); d != 3*time.Second || !slices.Equal(got, []string{"1", "2", "3"}) {
+			t.Errorf("closed after %v, delivered %q", d, got)
+		}
+		if err := <-waiting; !errors.Is(err, ErrNoEndpoint) {
+			t.Errorf("who waited for room: %v", err)
+		}
+		if err := m.Route(t.Context(), nil, "x"); !errors.Is(err, ErrNoEndpoint) {
+			t.Errorf("routed behind Close: %v", err)
+		}
+		closeEndpoints(t, &m) // a second time
+	})
+}
+
+// Close does not wait beyond its context: sinks are interrupted, and one that does
+// not care is left alone.
+func TestCloseEndpointsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m EndpointManager
+		calls, interrupted, release := 0, false, make(chan struct{})
+		_ = m.Add("waits", func(ctx context.Context, _ []byte) error {
+			calls++
+			<-ctx.Done()
+			interrupted = true
+			return ctx.Err()
+		}, RouteOptions{})
+		_ = m.Add("deaf", func(context.Context, []byte) error { <-release; return nil }, RouteOptions{})
+		for range 2 {
+			if err := m.Broadcast(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := m.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close: %v", err)
+		}
+		synctest.Wait()
+		if calls != 1 || !interrupted {
+			t.Errorf("%d calls, interrupted: %v", calls, interrupted)
+		}
+		close(release)
+		closeEndpoints(t, &m)
+	})
+}
+
+// A sink that ends its goroutine ends its endpoint.
+func TestSinkGoexit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m EndpointManager
+		_ = m.Add("x", func(context.Context, []byte) error { runtime.Goexit(); return nil }, RouteOptions{})
+		_ = m.Route(t.Context(), nil, "x")
+		synctest.Wait()
+		if err := m.Route(t.Context(), nil, "x"); !errors.Is(err, ErrNoEndpoint) {
+			t.Errorf("routed to an endpoint without a goroutine: %v", err)
+		}
+		closeEndpoints(t, &m)
+	})
+}
+
+func TestEndpointOptions(t *testing.T) {
+	var m EndpointManager
+	sink := func(context.Context, []byte) error { return nil }
+	for _, opts := range []RouteOptions{{Queue: -1}, {Queue: 1 << 62}, {Overflow: OverflowBlock + 1}} {
+		if err := m.Add("x", sink, opts); !errors.Is(err, ErrConfig) {
+			t.Errorf("%+v: %v", opts, err)
+		}
+	}
+	if err := m.Add("x", nil, RouteOptions{}); !errors.Is(err, ErrConfig) {
+		t.Errorf("no sink: %v", err)
+	}
+}
+
 // TestSessionSinks routes to the peer of a session, by frames and by a stream.
 func TestSessionSinks(t *testing.T) {
 	var d Dispatcher
@@ -224,7 +336,7 @@ func TestSessionSinks(t *testing.T) {
 		_ = d.Handle(0x85, func(_ context.Context, f UserFrame) { frames <- f })
 		sa, sb := w.connect()
 		var m EndpointManager
-		defer m.Close()
+		defer abort(&m)
 		_ = m.Add("frames", sa.FrameSink(frame.TypeUser+5, 9), RouteOptions{})
 		_ = m.Add("stream", open(t, sa).MessageSink(), RouteOptions{})
 		for _, p := range []string{"one", "two"} {

@@ -37,9 +37,10 @@ func main() {
 
 	// The index of the recording is made of events.
 	var recording []stc.Hash
-	index := events.Handle(func(_ context.Context, ev event.Event) {
-		recording = append(recording, ev.Payload.(stc.Hash))
-	}, event.Options{Names: []string{string(SegmentSent)}, Queue: 1000}) // emitting waits for nobody
+	index, err := SegmentSent.Handle(&events, func(_ context.Context, h stc.Hash) {
+		recording = append(recording, h)
+	}, event.Options{Queue: 1000}) // emitting waits for nobody
+	loopback.Check(err)
 
 	seen := make(chan string)
 	for _, name := range []string{"alice", "bob"} {
@@ -52,9 +53,10 @@ func main() {
 		loopback.Check(err)
 		st, err := camera.OpenStream(ctx, s, "video/1")
 		loopback.Check(err)
-		loopback.Check(endpoints.Add(name, st.MessageSink(), session.RouteOptions{}))
+		loopback.Check(endpoints.Add(name, st.MessageSink(), session.RouteOptions{Overflow: session.OverflowBlock}))
 	}
-	// Carol does not look: her queue loses what has waited longest.
+	// Those two are to see all of it: the camera, which is a file, goes at their pace. Carol does not look: her queue loses what has
+	// waited longest.
 	asleep := func(ctx context.Context, _ []byte) error { <-ctx.Done(); return nil }
 	loopback.Check(endpoints.Add("carol", asleep, session.RouteOptions{Queue: 4, Overflow: session.OverflowDropOldest}))
 
@@ -76,7 +78,8 @@ func main() {
 			fmt.Println("carol has missed segments, and nobody else:", route.Dropped > 0)
 		}
 	}
-	loopback.Check(endpoints.Close())
+	loopback.Check(endpoints.Remove("carol"))
+	loopback.Check(endpoints.Close(ctx)) // delivers what is queued
 
 	// Dave comes when it is over.
 	loopback.Check(events.Close(ctx)) // waits for the handler

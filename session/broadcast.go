@@ -95,7 +95,7 @@ type BroadcastStats struct {
 // Send gives all subscribers a piece, which must not be changed any more. restart
 // marks those that make sense without the ones before them; where all do, set it
 // always. Send never waits. Errors: ErrMessageTooLong for a piece that the window
-// cannot hold, ErrClosed.
+// cannot hold, ErrConfig for a window that cannot be, ErrClosed.
 func (b *Broadcaster) Send(data []byte, restart bool) error {
 	p := broadcastPiece{data: data, time: time.Now(), restart: restart}
 	b.mu.Lock()
@@ -104,6 +104,8 @@ func (b *Broadcaster) Send(data []byte, restart bool) error {
 	switch {
 	case b.closed:
 		return ErrClosed
+	case b.Window < 0:
+		return fmt.Errorf("%w: a broadcaster's window of %d bytes", ErrConfig, b.Window)
 	case p.cost() > b.Window:
 		return fmt.Errorf("%w: %d bytes do not fit into the broadcaster's window of %d; raise it", ErrMessageTooLong, len(data), b.Window)
 	}

@@ -262,8 +262,8 @@ func (st *Stream) SendMessage(p []byte) error {
 	return err
 }
 
-// ReceiveMessage returns the next whole message. One longer than limit bytes
-// (at most [MaxMessage]) gives [ErrMessageTooLong] and cannot be skipped. At
+// ReceiveMessage returns the next whole message. One longer than limit bytes, or
+// than [MaxMessage], gives [ErrMessageTooLong] and cannot be skipped. At
 // the end it returns io.EOF, inside a message io.ErrUnexpectedEOF. Several
 // callers at a time must take turns themselves.
 func (st *Stream) ReceiveMessage(limit int) ([]byte, error) {
@@ -271,7 +271,7 @@ func (st *Stream) ReceiveMessage(limit int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if size > uint64(min(limit, MaxMessage)) {
+	if size > uint64(max(min(limit, MaxMessage), 0)) {
 		return nil, fmt.Errorf("message of %d bytes: %w", size, ErrMessageTooLong)
 	}
 	// Grow with what arrives, not with what is announced.

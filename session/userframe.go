@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,11 @@ const (
 	firstUserWindow = 16 << 10
 )
 
+// endSize is how many offsets the end of a frame occupies. They pay for what
+// each frame costs beside its bytes, so that credit bounds empty ones as well: 4,096
+// marks in a window, of 16 bytes each.
+const endSize = 64
+
 // UserFrame is a frame of the application, type 0x80 to 0xFF, as it arrived:
 // opened, whole, and in the order in which the peer sent it in this session.
 type UserFrame struct {
@@ -38,8 +44,8 @@ func (f UserFrame) Answer(ctx context.Context, payload []byte) error {
 }
 
 // userChannel carries the application's frames of a session, both ways. They
-// share one sequence of offsets, in which the end of each frame occupies one
-// offset, so that loss recovery and credits are those of a stream. A frame
+// share one sequence of offsets, in which the end of each frame occupies
+// endSize of them, so that loss recovery and credits are those of a stream. A frame
 // longer than a datagram travels in pieces of the same type.
 type userChannel struct {
 	mu  sync.Mutex // guards what follows
@@ -64,7 +70,7 @@ func markAt(marks []userMark, offset uint64) int {
 	return sort.Search(len(marks), func(i int) bool { return marks[i].end > offset })
 }
 
-// userSend is the sending half. The byte at the offset of a frame's end is in
+// userSend is the sending half. The bytes at the offsets of a frame's end are in
 // the buffer, but not on the wire.
 type userSend struct {
 	sendHalf
@@ -73,28 +79,41 @@ type userSend struct {
 
 func (h *userSend) push(t frame.Type, stream uint16, p []byte) {
 	h.write(p)
-	h.write([]byte{0})
+	h.write(zeroEnd[:])
 	h.marks = append(h.marks, userMark{h.buf.end, t, stream})
 }
 
 // pop chooses the next piece: n bytes at offset of the frame that mark ends,
 // with its end if end. The credit is the channel's own.
 func (h *userSend) pop(room func(offset uint64) int) (mark userMark, offset uint64, n int, end bool) {
-	offset, n, _, _ = h.sendHalf.pop(^uint64(0), func(offset uint64) int {
-		left := h.marks[markAt(h.marks, offset)].end - offset
-		if space := max(room(offset), 0); left-1 > uint64(space) {
-			return space
-		}
-		return int(left)
-	})
+	offset, n, _, _ = h.sendHalf.pop(^uint64(0), func(offset uint64) int { return h.cut(offset, room(offset)) })
 	mark = h.marks[markAt(h.marks, offset)]
 	if end = n > 0 && offset+uint64(n) == mark.end; end {
-		n--
+		n -= endSize
 	}
 	return mark, offset, n, end
 }
 
-// onAcked is sendHalf's, with the end of a frame as a byte.
+// cut returns how many offsets a piece from there on has, for which a packet has
+// room for space bytes. The end of a frame is never cut.
+func (h *userSend) cut(offset uint64, space int) int {
+	left := h.marks[markAt(h.marks, offset)].end - offset
+	data := left - endSize
+	if data > uint64(max(space, 0)) {
+		return space
+	}
+	if offset >= h.next && h.limit < offset+left { // the credit does not reach to the end
+		return int(data)
+	}
+	return int(left)
+}
+
+// wantsData reports whether pop would yield a piece.
+func (h *userSend) wantsData() bool {
+	return h.sendHalf.wantsData(^uint64(0)) && (len(h.resend) > 0 || h.cut(h.next, 1) > 0)
+}
+
+// onAcked is sendHalf's, with the end of a frame as bytes.
 func (h *userSend) onAcked(offset uint64, n int, end bool) (freed int) {
 	freed = h.sendHalf.onAcked(offset, n+size(end), false)
 	if i := markAt(h.marks, h.buf.base); i > 0 {
@@ -109,10 +128,12 @@ func (h *userSend) onLost(offset uint64, n int, end bool) {
 
 func size(end bool) int {
 	if end {
-		return 1
+		return endSize
 	}
 	return 0
 }
+
+var zeroEnd [endSize]byte
 
 // userRecv is the receiving half.
 type userRecv struct {
@@ -152,15 +173,18 @@ func (h *userRecv) onPiece(t frame.Type, stream uint16, d frame.Data) error {
 	if !d.Fin {
 		return nil
 	}
-	end := d.Offset + uint64(len(d.Bytes)) + 1
-	if _, _, err := h.onData(end-1, []byte{0}, false); err != nil {
+	end := d.Offset + uint64(len(d.Bytes)) + endSize
+	if _, _, err := h.onData(end-endSize, zeroEnd[:], false); err != nil {
 		return err
 	}
-	if i := markAt(h.marks, end-1); end > h.buf.base && !h.discard && (i == len(h.marks) || h.marks[i].end != end) {
-		h.marks = append(h.marks, userMark{})
-		copy(h.marks[i+1:], h.marks[i:])
-		h.marks[i] = userMark{end, t, stream}
+	i := markAt(h.marks, end-1)
+	if end <= h.buf.base || h.discard || i < len(h.marks) && h.marks[i].end == end {
+		return nil
 	}
+	if i > 0 && end-h.marks[i-1].end < endSize || i < len(h.marks) && h.marks[i].end-end < endSize {
+		return violation(CodeProtocol, "frames of the application end within each other")
+	}
+	h.marks = slices.Insert(h.marks, i, userMark{end, t, stream})
 	return nil
 }
 
@@ -172,7 +196,7 @@ func (h *userRecv) next() (f UserFrame, ok bool, err error) {
 		n = min(n, int(h.marks[0].end-h.buf.base))
 	}
 	have := len(h.part)
-	if have+n > MaxUserFrame+1 {
+	if have+n > MaxUserFrame+endSize {
 		return f, false, violation(CodeProtocol, "frame of the application over %d bytes", MaxUserFrame)
 	}
 	if have == 0 {
@@ -186,9 +210,13 @@ func (h *userRecv) next() (f UserFrame, ok bool, err error) {
 	if len(h.marks) == 0 || h.buf.base != h.marks[0].end {
 		return f, false, nil
 	}
+	size := len(h.part) - endSize
+	if size < 0 {
+		return f, false, violation(CodeProtocol, "frames of the application end within each other")
+	}
 	m := h.marks[0]
 	h.marks = h.marks[:copy(h.marks, h.marks[1:])]
-	f = UserFrame{Type: m.typ, Stream: m.stream, Payload: h.part[: len(h.part)-1 : len(h.part)-1]}
+	f = UserFrame{Type: m.typ, Stream: m.stream, Payload: h.part[:size:size]}
 	h.part = nil
 	return f, true, nil
 }

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,6 +156,101 @@ func TestCloseInterruptsFrameHandler(t *testing.T) {
 			t.Errorf("closed with %v, interrupted: %v", err, interrupted)
 		}
 	})
+}
+
+// TestUserChannel sends frames through the two halves of the channel alone, with
+// packets of any size, lost and reordered, and credit that ends anywhere.
+func TestUserChannel(t *testing.T) {
+	seed := testSeed(t)
+	for round := range uint64(50) {
+		rng := rand.New(rand.NewPCG(seed, round))
+		var held atomic.Int64
+		var c userChannel
+		c.init(false, &held)
+		budget := newBudget(&Config{})
+		c.in.memory = &account{of: budget, peer: &peerAccount{}}
+		c.out.limit = uint64(rng.IntN(200))
+		type piece struct {
+			mark   userMark
+			offset uint64
+			data   []byte
+			end    bool
+		}
+		var want, got [][]byte
+		var flying []piece
+		for steps := 0; len(got) < 100; steps++ {
+			if steps > 1e6 {
+				t.Fatalf("round %d: %d frames of %d arrived, then nothing", round, len(got), len(want))
+			}
+			if len(want) < 100 && c.out.buffered() < 2000 {
+				p := randomBytes(rng.Uint64(), rng.IntN(3)*rng.IntN(100))
+				want = append(want, p)
+				c.out.push(frame.TypeUser, uint16(len(want)), p)
+			}
+			if c.out.wantsData() {
+				mark, offset, n, end := c.out.pop(func(uint64) int { return 1 + rng.IntN(80) })
+				if n == 0 && !end {
+					t.Fatalf("round %d: a piece of nothing at %d", round, offset)
+				}
+				data := make([]byte, n)
+				c.out.buf.readAt(data, offset)
+				flying = append(flying, piece{mark, offset, data, end})
+			}
+			if len(flying) == 0 || rng.IntN(3) == 0 {
+				c.out.onCredit(min(c.out.limit+uint64(rng.IntN(100)), c.in.limit))
+				continue
+			}
+			i := rng.IntN(len(flying))
+			p := flying[i]
+			flying = slices.Delete(flying, i, i+1)
+			if rng.IntN(4) == 0 {
+				c.out.onLost(p.offset, len(p.data), p.end)
+				continue
+			}
+			if err := c.in.onPiece(p.mark.typ, p.mark.stream, frame.Data{Offset: p.offset, Bytes: p.data, Fin: p.end}); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			c.out.onAcked(p.offset, len(p.data), p.end)
+			for {
+				f, ok, err := c.in.next()
+				if err != nil {
+					t.Fatalf("round %d: %v", round, err)
+				} else if !ok {
+					break
+				}
+				got = append(got, f.Payload)
+				if i := len(got) - 1; !bytes.Equal(f.Payload, want[i]) || f.Stream != uint16(i+1) {
+					t.Fatalf("round %d: frame %d is %x of stream %d, want %x", round, i+1, f.Payload, f.Stream, want[i])
+				}
+			}
+			c.in.credit()
+		}
+	}
+}
+
+// TestEmptyFramesTakeCredit floods a peer whose handler hangs with frames of no
+// bytes: credit ends them, so that their marks stay few.
+func TestEmptyFramesTakeCredit(t *testing.T) {
+	var c userChannel
+	c.init(false, new(atomic.Int64))
+	for i := uint64(0); ; i++ {
+		err := c.in.onPiece(frame.TypeUser, 0, frame.Data{Offset: (1<<20 - i) * endSize % firstUserWindow, Fin: true})
+		if err != nil || i > userWindow {
+			t.Fatalf("%d marks, then %v", len(c.in.marks), err)
+		}
+		if i == firstUserWindow/endSize {
+			break // each offset has had one
+		}
+	}
+	if n := len(c.in.marks); n != firstUserWindow/endSize {
+		t.Errorf("%d marks for a window of %d bytes", n, firstUserWindow)
+	}
+	for offset, code := range map[uint64]uint64{1: CodeProtocol, endSize - 1: CodeProtocol, firstUserWindow - endSize + 1: CodeFlowControl} {
+		err := c.in.onPiece(frame.TypeUser, 0, frame.Data{Offset: offset, Fin: true})
+		if v := (*protocolError)(nil); !errors.As(err, &v) || v.code != code {
+			t.Errorf("an end at %d: %v, want code %#x", offset, err, code)
+		}
+	}
 }
 
 // TestFramesWithoutDispatcher counts what an endpoint drops that handles none,

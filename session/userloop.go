@@ -76,7 +76,7 @@ func (l *loop) appendUser(now time.Time, b *batch) bool {
 		l.finishFrame(now, b, start, payload, sentPacket{user: true, controls: ctlStreamMaxData, eliciting: true})
 		return true
 	}
-	if !c.out.wantsData(^uint64(0)) {
+	if !c.out.wantsData() {
 		return false
 	}
 	body := l.ackBody(now)

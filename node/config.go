@@ -1,7 +1,6 @@
 package node
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -100,7 +99,7 @@ type Config struct {
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Identity == nil || c.Keyring == nil {
-		return c, errors.New("node: configuration without identity or keyring")
+		return c, fmt.Errorf("%w of a node: Identity and Keyring are needed", ErrConfig)
 	}
 	if c.Owner == nil {
 		c.Owner = c.Identity
@@ -132,8 +131,13 @@ func (c Config) withDefaults() (Config, error) {
 	if c.IdleSession == 0 {
 		c.IdleSession = 2 * time.Minute
 	}
-	if c.MaxSessions < 1 || c.IdleSession < 0 || c.FetchMemory < 0 {
-		return c, errors.New("node: limits in the configuration must be positive")
+	for _, f := range []struct {
+		name   string
+		v, min int64
+	}{{"MaxSessions", int64(c.MaxSessions), 1}, {"IdleSession", int64(c.IdleSession), 1}, {"FetchMemory", int64(c.FetchMemory), 0}} {
+		if f.v < f.min {
+			return c, fmt.Errorf("%w of a node: %s is %d, less than %d", ErrConfig, f.name, f.v, f.min)
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

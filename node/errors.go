@@ -11,6 +11,8 @@ import (
 )
 
 var (
+	// ErrConfig reports a Config that cannot be. The error says what is wrong.
+	ErrConfig = session.ErrConfig
 	// ErrStillRunning reports that a handler or a loop of the application has
 	// not returned when Stop had to.
 	ErrStillRunning = errors.New("node: something of the application is still running")
@@ -87,6 +89,7 @@ var (
 	// use.
 	ErrTooManyPeers = errors.New("node: too many peers")
 
+	errStopping   = fmt.Errorf("%w: the node stops", ErrState)
 	errNobodyNear = errors.New("nobody was found on the local network")
 	errSelf       = errors.New("the address is this node's own")
 	errNoAddress  = errors.New("the node has no address that it could be dialled at")

@@ -47,9 +47,10 @@ type Node struct {
 	lifecycle sync.Mutex // held by Start and Stop, from beginning to end
 	stopErr   error      // guarded by lifecycle
 
-	mu    sync.Mutex     // never held while waiting
-	state State          // guarded by mu
-	ops   sync.WaitGroup // calls that use the store or the network; added to under mu
+	mu       sync.Mutex     // never held while waiting
+	state    State          // guarded by mu
+	stopping bool           // Stop has begun; guarded by mu
+	ops      sync.WaitGroup // calls that use the store or the network; added to under mu
 
 	// Set by Start before the state becomes StateStarted, constant afterwards.
 	store    *content.Store
@@ -271,7 +272,7 @@ func (n *Node) release() error {
 func (n *Node) Stop(ctx context.Context) error {
 	n.lifecycle.Lock()
 	defer n.lifecycle.Unlock()
-	before := n.enterStopped()
+	before := n.beginStop()
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	switch before {
@@ -289,7 +290,7 @@ func (n *Node) Stop(ctx context.Context) error {
 		}
 		n.stopErr = errors.Join(opsErr, tableErr, n.pool.close(ctx), n.release())
 	}
-	n.emit(EventState, Event{State: StateStopped})
+	n.setState(before, StateStopped)
 	n.stopErr = errors.Join(n.stopErr, n.closeEvents(ctx))
 	return n.stopErr
 }
@@ -323,15 +324,17 @@ func (n *Node) closeEvents(ctx context.Context) error {
 	return nil
 }
 
-// enterStopped makes the node refuse new calls, and returns its state before.
-func (n *Node) enterStopped() (before State) {
+// beginStop makes the node refuse new calls, and returns its state, which stays
+// until everything has ended.
+func (n *Node) beginStop() State {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	before, n.state = n.state, StateStopped
-	return before
+	n.stopping = true
+	return n.state
 }
 
-// State returns where the node is in its life.
+// State returns where the node is in its life. While Stop has work to do it is
+// still what it was.
 func (n *Node) State() State {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -342,7 +345,7 @@ func (n *Node) State() State {
 // lead into the network, and only the first makes it running.
 func (n *Node) setState(from, to State) {
 	n.mu.Lock()
-	ok := n.state == from
+	ok := n.state == from && (to == StateStopped || !n.stopping)
 	if ok {
 		n.state = to
 	}
@@ -354,8 +357,17 @@ func (n *Node) setState(from, to State) {
 
 // active reports ErrState for a node that is not between Start and Stop.
 func (n *Node) active() error {
-	if s := n.State(); s != StateStarted && s != StateRunning {
-		return fmt.Errorf("%w: the node is %v", ErrState, s)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.activeLocked()
+}
+
+func (n *Node) activeLocked() error {
+	switch {
+	case n.state != StateStarted && n.state != StateRunning:
+		return fmt.Errorf("%w: the node is %v", ErrState, n.state)
+	case n.stopping:
+		return errStopping
 	}
 	return nil
 }
@@ -373,12 +385,12 @@ func (n *Node) beginStore(ctx context.Context) (_ context.Context, end func(), e
 func (n *Node) begin(ctx context.Context) (_ context.Context, end func(), err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.state != StateStarted && n.state != StateRunning {
-		return nil, nil, fmt.Errorf("%w: the node is %v", ErrState, n.state)
+	if err := n.activeLocked(); err != nil {
+		return nil, nil, err
 	}
 	n.ops.Add(1)
 	ctx, cancel := context.WithCancelCause(ctx)
-	unlink := context.AfterFunc(n.ctx, func() { cancel(fmt.Errorf("%w: the node stops", ErrState)) })
+	unlink := context.AfterFunc(n.ctx, func() { cancel(errStopping) })
 	return ctx, func() {
 		unlink()
 		cancel(nil)

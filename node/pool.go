@@ -191,8 +191,8 @@ func (p *pool) run(s *pooled) {
 		}
 		p.touch(s)
 		streams.Go(func() {
+			defer p.touch(s) // also when a handler ends its goroutine
 			p.cfg.serve(p.ctx, s, st)
-			p.touch(s)
 		})
 	}
 	if p.ctx.Err() == nil {

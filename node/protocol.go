@@ -136,15 +136,20 @@ func (p *protocols) serve(ctx context.Context, st *session.Stream, protocol stri
 	}
 	p.running.Add(1)
 	defer p.running.Add(-1)
+	returned := false
 	defer func() {
-		if r := recover(); r != nil {
+		if returned {
+			return
+		}
+		st.Reset(streamHandlerFault)
+		st.CloseRead(streamHandlerFault)
+		if r := recover(); r != nil { // else it was runtime.Goexit
 			p.panics.Add(1)
-			st.Reset(streamHandlerFault)
-			st.CloseRead(streamHandlerFault)
 			err = fmt.Errorf("handler of %s: panic: %v\n%s", protocol, r, debug.Stack())
 		}
 	}()
 	handler(ctx, st)
+	returned = true
 	_ = st.Close()
 	return true, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -364,13 +365,15 @@ func TestHandle(t *testing.T) {
 			t.Fatalf("a protocol whose handler was taken away: %v", err)
 		}
 
-		// A panic costs its stream and nothing else.
-		if err := bob.Handle("bad/1", func(context.Context, *session.Stream) { panic("on purpose") }); err != nil {
-			t.Fatal(err)
-		}
-		var fault *session.StreamError
-		if _, err := io.ReadAll(open("bad/1")); !errors.As(err, &fault) || fault.Code != streamHandlerFault {
-			t.Fatalf("a handler that panics: %v", err)
+		// A panic, or the end of its goroutine, costs its stream and nothing else.
+		for name, f := range map[string]func(){"panics/1": func() { panic("on purpose") }, "ends/1": runtime.Goexit} {
+			if err := bob.Handle(name, func(context.Context, *session.Stream) { f() }); err != nil {
+				t.Fatal(err)
+			}
+			var fault *session.StreamError
+			if _, err := io.ReadAll(open(name)); !errors.As(err, &fault) || fault.Code != streamHandlerFault {
+				t.Fatalf("handler of %s: %v", name, err)
+			}
 		}
 		synctest.Wait()
 		if st := bob.Stats().Application; st.HandlerPanics != 1 || st.UnknownStreams != 2 || st.Handlers != 0 {
@@ -492,6 +495,32 @@ func TestStopIsBounded(t *testing.T) {
 			}
 			break
 		}
+		if s := bob.State(); s != StateStopped {
+			t.Errorf("behind Stop: %v", s)
+		}
 		close(hung)
+	})
+}
+
+// Until everything has ended the node is not stopped, but takes no new calls.
+func TestStateWhileStopping(t *testing.T) {
+	inBubble(t, lan, func(t *testing.T, w *network) {
+		alice, bob := w.start(w.light("alice")), w.start(w.light("bob"))
+		begun, state, call := make(chan struct{}), StateCreated, error(nil)
+		if err := bob.Handle("wait/1", func(ctx context.Context, _ *session.Stream) {
+			close(begun)
+			<-ctx.Done()
+			state, call = bob.State(), bob.SendAll(context.Background(), nil)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := alice.OpenStream(t.Context(), connect(t, alice, bob.Addr().String()), "wait/1"); err != nil {
+			t.Fatal(err)
+		}
+		<-begun
+		stopNode(t, bob)
+		if state != StateRunning || !errors.Is(call, ErrState) || bob.State() != StateStopped {
+			t.Errorf("a handler sees the state %v and a call fail with %v; behind Stop it is %v", state, call, bob.State())
+		}
 	})
 }

@@ -273,7 +273,14 @@ func (s *Session) SendFrame(ctx context.Context, t frame.Type, stream uint16, pa
 // one at a time.
 func (s *Session) deliverFrames() {
 	c := &s.user
-	defer c.in.memory.keep(0)
+	over := false
+	defer func() {
+		if over {
+			c.in.memory.keep(0)
+		} else { // a handler has ended this goroutine, by runtime.Goexit: that costs its frame, as a panic does
+			s.ep.wg.Go(s.deliverFrames)
+		}
+	}()
 	for {
 		c.mu.Lock()
 		f, ok, err := c.in.next()
@@ -289,6 +296,7 @@ func (s *Session) deliverFrames() {
 				code = v.code
 			}
 			s.requestClose(closeRequest{code: code, reason: err.Error()})
+			over = true
 			return
 		case ok:
 			s.handleFrame(f)
@@ -300,7 +308,7 @@ func (s *Session) deliverFrames() {
 				c.mu.Lock()
 				f, ok, err = c.in.next()
 				c.mu.Unlock()
-				if !ok || err != nil {
+				if over = !ok || err != nil; over {
 					return
 				}
 				s.handleFrame(f)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -99,8 +100,10 @@ func TestDispatcherContainsPanics(t *testing.T) {
 		got := make(chan string, 1)
 		_ = d.Handle(0x80, func(_ context.Context, f UserFrame) { panic("handler") })
 		_ = d.Handle(0x81, func(_ context.Context, f UserFrame) { got <- string(f.Payload) })
+		_ = d.Handle(0x82, func(context.Context, UserFrame) { runtime.Goexit() })
 		sa, _ := w.connect()
 		_ = sa.SendFrame(t.Context(), 0x80, 0, nil)
+		_ = sa.SendFrame(t.Context(), 0x82, 0, nil)
 		_ = sa.SendFrame(t.Context(), 0x81, 0, []byte("alive"))
 		if s := <-got; s != "alive" || d.Panics() != 1 {
 			t.Errorf("%q, %d panics", s, d.Panics())

@@ -58,7 +58,7 @@ func BenchmarkImport(b *testing.B) {
 				b.StopTimer()
 				store := filepath.Join(dir, "store")
 				os.RemoveAll(store)
-				s, err := Open(store, Config{})
+				s, err := Open(store, Config{Key: [32]byte{1}})
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -97,7 +97,7 @@ func BenchmarkImportSmall(b *testing.B) {
 		b.StopTimer()
 		store := filepath.Join(dir, "store")
 		os.RemoveAll(store)
-		s, err := Open(store, Config{})
+		s, err := Open(store, Config{Key: [32]byte{1}})
 		if err != nil {
 			b.Fatal(err)
 		}

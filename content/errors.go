@@ -16,6 +16,8 @@ var (
 	ErrLocked = errors.New("content: store is in use by another process")
 	// ErrClosed reports the use of a Store behind its Close.
 	ErrClosed = errors.New("content: store is closed")
+	// ErrNoKey reports a store that was to be opened under a key of zeros, which everybody knows.
+	ErrNoKey = errors.New("content: the store needs a key, as from stc.Identity.StoreKey")
 	// ErrWrongKey reports a store that was made with another key, that is, by another node.
 	ErrWrongKey = errors.New("content: store belongs to another node")
 	// ErrFormat reports a store whose format this program does not know.

@@ -388,7 +388,7 @@ func TestNewerFormat(t *testing.T) {
 	if _, err := openFault(fsys); !errors.Is(err, ErrFormat) {
 		t.Fatal(err)
 	}
-	if _, err := Open("/dev/null/store", Config{}); errors.Is(err, fs.ErrNotExist) || err == nil {
+	if _, err := Open("/dev/null/store", Config{Key: [32]byte{1}}); errors.Is(err, fs.ErrNotExist) || err == nil {
 		t.Fatal(err)
 	}
 }

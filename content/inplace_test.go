@@ -151,7 +151,7 @@ func newInPlaceFile(t *testing.T, chunks int) *inPlaceFile {
 		t.Fatal(err)
 	}
 	var err error
-	f.Store, err = Open(filepath.Join(dir, "store"), Config{OnChanged: func(e *ChangedError) { f.reported = append(f.reported, e) }})
+	f.Store, err = Open(filepath.Join(dir, "store"), Config{Key: [32]byte{1}, OnChanged: func(e *ChangedError) { f.reported = append(f.reported, e) }})
 	if err != nil {
 		t.Fatal(err)
 	}

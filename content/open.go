@@ -30,9 +30,12 @@ const (
 )
 
 // Open opens the store in dir, which is made if it does not exist. It finishes what a crash has interrupted, and rebuilds the
-// index from the blobs if it is lost or damaged, which takes reading them all. Errors: ErrLocked, ErrWrongKey, ErrFormat,
-// ErrDiskFull.
+// index from the blobs if it is lost or damaged, which takes reading them all. Errors: ErrNoKey, ErrLocked, ErrWrongKey,
+// ErrFormat, ErrDiskFull.
 func Open(dir string, cfg Config) (*Store, error) {
+	if cfg.Key == ([32]byte{}) {
+		return nil, ErrNoKey
+	}
 	return open(vfs.OS{}, dir, cfg, defaultSegmentSize)
 }
 

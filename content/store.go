@@ -15,7 +15,7 @@ import (
 
 // Config configures a Store.
 type Config struct {
-	// Key seals everything at rest; it comes from stc.Identity.StoreKey. A store opens only with the key that it was made with.
+	// Key seals everything at rest; it comes from stc.Identity.StoreKey. It is required. A store opens only with the key that it was made with.
 	Key [32]byte
 	// MaxBytes bounds the bytes of all blobs that the store has a copy of. Where more is to be stored, contents that are only cached are dropped,
 	// the least recently used first; if that is not enough, storing fails with ErrLimit. What the disk holds is up to 2 % more, and

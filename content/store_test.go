@@ -30,6 +30,9 @@ func randomBlob(r *rand.Rand, n int) []byte {
 func TestPutGet(t *testing.T) {
 	dir := t.TempDir()
 	s := openTest(t, dir)
+	if _, err := Open(dir, Config{}); !errors.Is(err, ErrNoKey) {
+		t.Errorf("without a key: %v", err)
+	}
 	if _, err := Open(dir, Config{Key: [32]byte{1}}); !errors.Is(err, ErrLocked) {
 		t.Fatalf("opened twice: %v", err)
 	}

@@ -287,12 +287,23 @@ func TestStreamConfigRefused(t *testing.T) {
 
 func TestBoundedStreamKeepsItsWord(t *testing.T) {
 	for _, have := range []int{99, 101} {
-		var last error
-		for _, err := range testEncoder(t, StreamConfig{Mode: StreamBounded, Size: 100}).Segments(bytes.NewReader(make([]byte, have))) {
-			last = err
-		}
-		if !errors.Is(last, ErrStreamSize) {
-			t.Errorf("%d bytes instead of 100: %v", have, last)
+		for _, full := range []int{1000, 100, 50, 33} { // of which the last segment is not full, or just
+			var last error
+			d := testDecoder(t, StreamDecoderConfig{})
+			cfg := StreamConfig{Mode: StreamBounded, Size: 100, SegmentSize: StreamOverhead + full}
+			for segment, err := range testEncoder(t, cfg).Segments(bytes.NewReader(make([]byte, have))) {
+				if last = err; err == nil {
+					if err := d.Receive(segment); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if !errors.Is(last, ErrStreamSize) {
+				t.Errorf("%d bytes instead of 100, in segments of %d: %v", have, full, last)
+			}
+			if err := d.Finish(); !errors.Is(err, ErrTruncated) {
+				t.Errorf("%d bytes instead of 100, in segments of %d, are a whole stream: %v", have, full, err)
+			}
 		}
 		var out bytes.Buffer
 		w := NewStreamWriter(&out, testEncoder(t, StreamConfig{Mode: StreamBounded, Size: 100}))
@@ -480,8 +491,10 @@ func TestStreamReader(t *testing.T) {
 			t.Fatalf("cut to %d bytes: %d bytes, %v", cut, len(got), err)
 		}
 	}
-	if _, err := read(append(bytes.Clone(whole[:9000]), whole...)); err != ErrDuplicate {
-		t.Fatalf("a segment twice: %v", err)
+	d := testDecoder(t, StreamDecoderConfig{})
+	twice := append(bytes.Clone(whole[:9000]), whole...)
+	if got, err := io.ReadAll(NewStreamReader(bytes.NewReader(twice), d)); err != nil || !bytes.Equal(got, data) || d.Stats().Refused != 1 {
+		t.Fatalf("a segment twice: %d bytes, %v, %d refused", len(got), err, d.Stats().Refused)
 	}
 	if _, err := read(whole[9000:]); !errors.Is(err, ErrSegmentLost) {
 		t.Fatalf("the first segment cut out: %v", err)

@@ -156,11 +156,12 @@ func (e *StreamEncoder) Segments(r io.Reader) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		in := make([]byte, e.room)
 		for !e.ended {
-			if len(e.buf) >= e.room && !e.yieldSegment(yield) {
+			whole := e.head.bounded() && e.taken == e.head.size
+			if !whole && len(e.buf) >= e.room && !e.yieldSegment(yield) {
 				return
 			}
-			if e.head.bounded() && e.taken == e.head.size {
-				// There must be no more than was announced.
+			if whole {
+				// There must be no more than was announced; only then the last segment goes out.
 				if n, err := io.ReadFull(r, in[:1]); n > 0 {
 					yield(nil, fmt.Errorf("%w: more than the announced %d bytes", ErrStreamSize, e.head.size))
 					return
@@ -181,7 +182,7 @@ func (e *StreamEncoder) Segments(r io.Reader) iter.Seq2[[]byte, error] {
 				yield(nil, bad)
 				return
 			}
-			whole := e.head.bounded() && e.taken == e.head.size
+			whole = e.head.bounded() && e.taken == e.head.size
 			atOnce := !e.head.bounded() && e.flushAfter == 0
 			if !whole && err == nil && (atOnce || e.Due(now)) && !e.yieldSegment(yield) {
 				return

@@ -1,6 +1,7 @@
 package stc
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -63,8 +64,8 @@ func ReadSegments(r io.Reader) iter.Seq2[[]byte, error] {
 	}
 }
 
-// StreamReader reads the stream whose segments stand one behind the other in a reader, in whatever order, as an io.Reader. It serves one
-// goroutine at a time.
+// StreamReader reads the stream whose segments stand one behind the other in a reader, in whatever order, as an io.Reader. A segment that
+// comes again changes nothing, and is counted by the decoder as refused. It serves one goroutine at a time.
 type StreamReader struct {
 	s    segmentScanner
 	d    *StreamDecoder
@@ -78,13 +79,15 @@ func NewStreamReader(r io.Reader, d *StreamDecoder) *StreamReader {
 }
 
 // Read reads bytes of the stream, all of them verified. It returns io.EOF only when the whole stream has been read, and takes nothing from the reader
-// below that follows its last segment. The other errors are those of StreamDecoder.Receive, for any segment that is
+// below that follows its last segment. The other errors are those of StreamDecoder.Receive but ErrDuplicate, for any segment that is
 // refused, and of StreamDecoder.Finish, when the reader below ends too early; after one of them all reads return it.
 func (r *StreamReader) Read(p []byte) (int, error) {
 	for len(r.rest) == 0 && r.err == nil && len(p) > 0 {
-		r.rest, r.err = r.d.Next()
-		if r.err == ErrStreamGap {
-			r.err = r.fill()
+		if r.rest, r.err = r.d.Next(); r.err != ErrStreamGap {
+			continue
+		}
+		if r.err = r.fill(); errors.Is(r.err, ErrDuplicate) {
+			r.err = nil
 		}
 	}
 	n := copy(p, r.rest)

@@ -77,7 +77,7 @@ func contentVectors(t *testing.T, s *section, shared []byte, net network) {
 	xof.Write([]byte("stt test file"))
 	xof.Read(file)
 	table := gearTable(net.chunker)
-	store, err := content.Open(filepath.Join(t.TempDir(), "store"), content.Config{})
+	store, err := content.Open(filepath.Join(t.TempDir(), "store"), content.Config{Key: [32]byte{1}})
 	if err != nil {
 		t.Fatal(err)
 	}

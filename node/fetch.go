@@ -140,8 +140,13 @@ const (
 	// maxRepairs is how often a fetch goes back to the network because bytes
 	// that were stored turn out to be damaged when they are written out.
 	maxRepairs = 2
-	// announceAfter is how long a fetch runs before it tells the network that
-	// it has a part of the content. Shorter ones are over before others ask.
+	// announceSize is from how many bytes of data on a content is announced as
+	// soon as its root is here: the few datagrams are nothing beside it, and who
+	// fetches it at the same time is found before all have asked for all.
+	announceSize = 16 << 20
+	// announceAfter is how long the fetch of a smaller one runs before it tells
+	// the network that it has a part of it. Shorter ones are over before others
+	// ask.
 	announceAfter = time.Second
 	// announceCheck is how often it looks from then on whether it has one.
 	announceCheck = 500 * time.Millisecond
@@ -292,14 +297,15 @@ func (f *fetch) fromPeers(ctx context.Context, part *swarm.Part) error {
 	if part != nil && part.Follow {
 		close(f.store.follows)
 	}
-	sharing := f.n.server.Share(d)
-	defer sharing()
 
 	runCtx, cancel := context.WithCancelCause(ctx)
 	var background sync.WaitGroup
-	search := &search{f: f, d: d, patient: part != nil && part.Follow, giveUp: func() { cancel(errNobody) }}
+	search := &search{
+		f: f, d: d, patient: part != nil && part.Follow, again: make(chan struct{}, 1), giveUp: func() { cancel(errNobody) },
+	}
+	defer f.n.server.Share(d, search.addAsker)()
 	background.Go(func() { search.run(runCtx) })
-	background.Go(func() { f.announcePart(runCtx) })
+	background.Go(func() { f.announcePart(runCtx, search) })
 	runErr := d.Run(runCtx)
 	cancel(nil)
 	background.Wait()
@@ -408,25 +414,20 @@ func (f *fetch) announce(ctx context.Context) {
 }
 
 // announcePart makes the node a provider of a content that it is still
-// fetching, once it has something of it, so that others who fetch it draw from
-// here, too.
-func (f *fetch) announcePart(ctx context.Context) {
+// fetching, so that others who fetch it draw from here, too. Then it searches
+// again: of two who have begun at the same moment, the one that is announced
+// later finds the other, and that one learns of it when it is asked.
+func (f *fetch) announcePart(ctx context.Context, s *search) {
 	if slices.Contains(f.n.dht.Provided(), f.root) {
 		return // seeded, or fetched before, by this node
 	}
-	timer := time.NewTimer(announceAfter)
-	defer timer.Stop()
-	for something := false; !something; something = f.rootNode() != nil && f.last().DoneSize > 0 {
-		select {
-		case <-timer.C:
-			timer.Reset(announceCheck)
-		case <-ctx.Done():
-			return
-		}
+	if !f.awaitPart(ctx) {
+		return
 	}
 	if _, err := f.n.provide(ctx, f.root); err != nil && ctx.Err() == nil {
 		f.n.log.Debug("partial content is not announced yet", "root", f.root, "err", err)
 	}
+	s.hurry()
 	<-ctx.Done()
 	if f.opts.Provide {
 		return
@@ -435,6 +436,30 @@ func (f *fetch) announcePart(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
 	_, _ = f.n.dht.Unprovide(ctx, f.root)
+}
+
+// awaitPart returns true when it is worth telling others of this fetch, and
+// false when it is over first.
+func (f *fetch) awaitPart(ctx context.Context) bool {
+	timer := time.NewTimer(announceAfter)
+	defer timer.Stop()
+	looked := f.store.looked
+	for {
+		select {
+		case <-looked:
+			looked = nil
+			if node := f.rootNode(); node != nil && node.Size >= announceSize && !f.partial && !f.looking {
+				return true
+			}
+		case <-timer.C:
+			if f.rootNode() != nil && f.last().DoneSize > 0 {
+				return true
+			}
+			timer.Reset(announceCheck)
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 func (f *fetch) reportBadPeers(p swarm.Progress) {

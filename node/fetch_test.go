@@ -3,9 +3,12 @@ package node
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,6 +296,37 @@ func TestPartIsAnnounced(t *testing.T) {
 				t.Errorf("stays %v: a provider behind the fetch: %v", stay, got)
 			}
 		}
+	})
+}
+
+// Who begin to fetch the same at the same moment know each other before much
+// has come.
+func TestFetchersMeet(t *testing.T) {
+	const rate = 256 << 10
+	inBubble(t, memory.Link{Delay: 20 * time.Millisecond, Rate: rate}, func(t *testing.T, w *network) {
+		ctx := within(t, time.Hour)
+		data := make([]byte, announceSize)
+		for at := 0; at < len(data); at += content.ChunkSize {
+			binary.BigEndian.PutUint32(data[at:], uint32(at))
+		}
+		seeder, root := w.seed(ctx, "s", "film", data)
+		ctx, enough := context.WithTimeout(ctx, time.Second)
+		defer enough()
+		var fetches sync.WaitGroup
+		for i := range 4 {
+			f := w.start(w.config(fmt.Sprint("f", i), addressOf(seeder)))
+			fetches.Go(func() {
+				most := 0
+				_, err := f.Fetch(ctx, root, FetchOptions{OnProgress: func(p FetchProgress) { most = max(most, p.Peers) }})
+				if !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				if most != 4 {
+					t.Errorf("drew from %d peers of 4", most)
+				}
+			})
+		}
+		fetches.Wait()
 	})
 }
 

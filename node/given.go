@@ -97,7 +97,7 @@ func (s *search) meetGiven(ctx context.Context, r route, a Address) error {
 		return err
 	}
 	s.f.sources.meet(a)
-	s.f.sources.add(s.d, met.PeerID(), r, false)
+	s.f.sources.add(s.d, met.PeerID(), r, sighting{after: reviveAfter})
 	if _, err := n.introduce(met, r); err != nil {
 		n.log.Debug("peer not made known to the DHT", "addr", a, "err", err)
 	}

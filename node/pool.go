@@ -319,14 +319,28 @@ func (p *pool) connectedPeers() []connected {
 	var all []connected
 	for id := range p.peers {
 		if s := p.use(id); s != nil {
-			r := s.dialled
-			if !s.Ordered() {
-				r.udp = s.RemoteAddr() // it may have moved
-			}
-			all = append(all, connected{id, r})
+			all = append(all, connected{id, s.route()})
 		}
 	}
 	return all
+}
+
+// routeTo returns where a peer with a live session could be dialled.
+func (p *pool) routeTo(id stc.Hash) (r route, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.use(id); s != nil {
+		return s.route(), true
+	}
+	return r, false
+}
+
+func (s *pooled) route() route {
+	r := s.dialled
+	if !s.Ordered() {
+		r.udp = s.RemoteAddr() // it may have moved
+	}
+	return r
 }
 
 // reached returns how a peer is reached now; empty if there is no session.

@@ -25,8 +25,10 @@ const (
 	// maxSourceAddrs bounds the addresses that are tried of one provider.
 	maxSourceAddrs = 4
 	// reviveAfter is how long a peer that the download has given up stays so
-	// although it is found again.
+	// although it is found again, and askerAfter although it asks for the same
+	// content.
 	reviveAfter = 30 * time.Second
+	askerAfter  = time.Second
 )
 
 // search brings peers to one download, until its context ends.
@@ -36,6 +38,8 @@ type search struct {
 	giveUp func() // ends the download with errNobody
 	// patient keeps the search on for who reads: peers may come back.
 	patient bool
+	// again holds a token when there is a reason to look without a pause.
+	again chan struct{}
 
 	// Owned by run; read by others when it has returned.
 	asked   int   // nodes, in the widest lookup
@@ -70,13 +74,34 @@ func (s *search) run(ctx context.Context) {
 	for pause := searchPauseMin; ; pause = min(pause*3/2, searchPauseMax) {
 		s.addConnected()
 		s.lookup(ctx)
+		if s.d.Progress().Serving == 0 {
+			pause = searchPauseMin
+		}
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
+		case <-s.again:
+			timer.Stop()
 		case <-ctx.Done():
 			timer.Stop()
 			return
 		}
+	}
+}
+
+// hurry ends the pause, or the next one.
+func (s *search) hurry() {
+	select {
+	case s.again <- struct{}{}:
+	default:
+	}
+}
+
+// addAsker adds a peer that has asked this node for the content: it fetches the
+// same, or looks for somebody who has it.
+func (s *search) addAsker(id stc.Hash) {
+	if r, ok := s.f.n.pool.routeTo(id); ok {
+		s.f.sources.add(s.d, id, r, sighting{after: askerAfter})
 	}
 }
 
@@ -96,7 +121,7 @@ func (s *search) timeout() {
 func (s *search) lookup(ctx context.Context) {
 	found := s.f.n.dht.FindProviders(ctx, s.f.root)
 	for c := range found.Providers() {
-		s.f.sources.add(s.d, c.ID, routeTo(c), true)
+		s.f.sources.add(s.d, c.ID, routeTo(c), sighting{named: true, after: reviveAfter})
 	}
 	stats, err := found.Result()
 	s.asked = max(s.asked, stats.Asked)
@@ -110,7 +135,7 @@ func (s *search) lookup(ctx context.Context) {
 func (s *search) addConnected() {
 	peers := s.f.n.pool.connectedPeers()
 	for _, p := range peers[:min(len(peers), maxConnectedAsked)] {
-		s.f.sources.add(s.d, p.id, p.route, false)
+		s.f.sources.add(s.d, p.id, p.route, sighting{after: reviveAfter})
 	}
 }
 
@@ -168,22 +193,28 @@ func (s *sources) met(a Address) bool {
 	return ok
 }
 
+// sighting says how a peer was found.
+type sighting struct {
+	named bool          // by the DHT
+	after time.Duration // the download is told again no sooner, unless the address is new
+}
+
 // add makes a peer, or another address of one, known to the download.
-func (s *sources) add(d *swarm.Download, id stc.Hash, r route, named bool) {
+func (s *sources) add(d *swarm.Download, id stc.Hash, r route, by sighting) {
 	s.mu.Lock()
 	p := s.peers[id]
 	if p == nil {
 		p = new(source)
 		s.peers[id] = p
 	}
-	fresh := time.Since(p.added) >= reviveAfter
+	fresh := time.Since(p.added) >= by.after
 	if p.learn(r) {
 		fresh = true
-		if named {
+		if by.named {
 			s.named++
 		}
 	}
-	p.named = p.named || named
+	p.named = p.named || by.named
 	if !fresh {
 		s.mu.Unlock()
 		return

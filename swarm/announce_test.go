@@ -71,7 +71,7 @@ func TestServerAnnounces(t *testing.T) {
 			t.Fatal(err)
 		}
 		s = NewServer(newMemStore(), ServerConfig{})
-		stop := s.Share(d)
+		stop := s.Share(d, nil)
 		k = newTalk(t, s, 1)
 		k.say(appendOpen(nil, root))
 		k.expect(appendHave(nil, nil))

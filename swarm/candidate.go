@@ -54,6 +54,8 @@ func (o *owner) admit() {
 		case known != nil && known.state == SourceFailed:
 			known.state, known.failures = SourceReserve, 0
 			known.dial, known.addr = c.dial, c.addr
+		case known != nil && known.state == SourceWaiting:
+			known.retryAt = time.Time{}
 		}
 	}
 }

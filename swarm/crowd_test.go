@@ -37,7 +37,7 @@ func TestFlashCrowd(t *testing.T) {
 				f := newFetch(t, root, func(c *Config) { c.Seed, c.Self = uint64(i), peerHash(byte(100+i)) })
 				crowd = append(crowd, f)
 				servers = append(servers, NewServer(f.store, ServerConfig{}))
-				servers[i].Share(f.Download)
+				servers[i].Share(f.Download, nil)
 			}
 		}
 		dialer := func(to, from int) Dialer {

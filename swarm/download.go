@@ -172,8 +172,9 @@ func NewDownload(cfg Config) (*Download, error) {
 func (d *Download) Root() stc.Hash { return d.cfg.Root }
 
 // AddPeer adds a peer to draw from; addr is only shown in results. A peer that
-// is known already is not added again, but if it was given up because it could
-// not be reached, it gets another chance. Beyond 1024 peers more are ignored.
+// is known already is not added again, but if it could not be drawn from, it is
+// tried again at once, even if it was given up. Beyond 1024 peers more are
+// ignored.
 func (d *Download) AddPeer(peer stc.Hash, addr string, dial Dialer) {
 	d.mu.Lock()
 	if len(d.added) < maxCandidates {

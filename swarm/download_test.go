@@ -325,7 +325,7 @@ func TestServeWhileFetching(t *testing.T) {
 		first := newFetch(t, root, nil)
 		first.AddPeer(peerHash(1), "", n.dialer(1, NewServer(seed, ServerConfig{})))
 		relay := NewServer(first.store, ServerConfig{})
-		unshare := relay.Share(first.Download)
+		unshare := relay.Share(first.Download, nil)
 		done := make(chan error)
 		go func() { done <- first.Run(t.Context()); unshare() }()
 

@@ -65,7 +65,7 @@ const (
 var errStreamEnd = errors.New("stream ended by peer")
 
 // serve answers the stream from its first message on.
-func (st *serverStream) serve(ctx context.Context) error {
+func (st *serverStream) serve(ctx context.Context, peer stc.Hash) error {
 	s, conn := st.server, st.conn
 	br := bufio.NewReaderSize(conn, 4<<10)
 	conn.SetReadDeadline(time.Now().Add(s.cfg.OpenTimeout))
@@ -86,7 +86,7 @@ func (st *serverStream) serve(ctx context.Context) error {
 	if stopWatch() {
 		conn.SetReadDeadline(time.Time{})
 	}
-	f, unfollow, ok := s.follow(root)
+	f, unfollow, ok := s.follow(root, peer)
 	if !ok {
 		sayClose(conn, closeNotFound)
 		return nil

@@ -207,7 +207,7 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn, peer stc.Hash) error 
 		return err
 	}
 	defer s.leave(peer, st)
-	err := st.serve(ctx)
+	err := st.serve(ctx, peer)
 	if err != nil {
 		s.cfg.Logger.Debug("stream ended", "peer", peer, "err", err)
 	}

@@ -12,20 +12,24 @@ import (
 // runs, or found by a survey of the store.
 type sharedContent struct {
 	have   *availability
-	survey bool // a survey fills have
-	users  int  // streams that follow it
+	asked  func(peer stc.Hash) // told of each stream that opens; may be nil
+	survey bool                // a survey fills have
+	users  int                 // streams that follow it
 	cancel context.CancelFunc
 	done   sync.WaitGroup // the survey
 }
 
 // Share makes the server tell the peers what a running download has stored so
-// far, and more as it comes. stop ends that for streams that open afterwards;
-// it is to be called when the download has ended, and may be called twice.
-func (s *Server) Share(d *Download) (stop func()) {
+// far, and more as it comes. asked, if not nil, is called with each peer that
+// opens a stream for this content, by the goroutine that serves it: who fetches
+// the same will soon have some of it. stop ends that for streams that open
+// afterwards; it is to be called when the download has ended, and may be called
+// twice.
+func (s *Server) Share(d *Download, asked func(peer stc.Hash)) (stop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// A survey of the same content goes on for the streams that follow it.
-	c := &sharedContent{have: &d.have}
+	c := &sharedContent{have: &d.have, asked: asked}
 	s.shared[d.Root()] = c
 	return func() {
 		s.mu.Lock()
@@ -36,9 +40,9 @@ func (s *Server) Share(d *Download) (stop func()) {
 	}
 }
 
-// follow finds out what of a content is here. ok is false when that is
-// nothing. The caller must call stop when the stream ends.
-func (s *Server) follow(root stc.Hash) (f *follower, stop func(), ok bool) {
+// follow finds out what of a content is here, for a peer. ok is false when that
+// is nothing. The caller must call stop when the stream ends.
+func (s *Server) follow(root, peer stc.Hash) (f *follower, stop func(), ok bool) {
 	s.mu.Lock()
 	c := s.shared[root]
 	if c == nil {
@@ -60,6 +64,9 @@ func (s *Server) follow(root stc.Hash) (f *follower, stop func(), ok bool) {
 	}
 	c.users++
 	s.mu.Unlock()
+	if c.asked != nil {
+		c.asked(peer)
+	}
 	f = c.have.follow()
 	return f, func() {
 		f.stop()

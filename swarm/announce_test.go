@@ -181,7 +181,7 @@ func TestRealStores(t *testing.T) {
 	var stores [2]*content.Store
 	for i := range stores {
 		var err error
-		if stores[i], err = content.Open(dir+"/store"+string(rune('0'+i)), content.Config{Key: [32]byte{byte(i)}}); err != nil {
+		if stores[i], err = content.Open(dir+"/store"+string(rune('0'+i)), content.Config{Key: [32]byte{byte(i + 1)}}); err != nil {
 			t.Fatal(err)
 		}
 		defer stores[i].Close()

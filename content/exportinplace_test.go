@@ -17,6 +17,9 @@ import (
 
 // TestExportInPlaceTree moves a tree out of the store: all of it is there, exported once and served from there.
 func TestExportInPlaceTree(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	ctx := context.Background()
 	dir := t.TempDir()
 	src, target := filepath.Join(dir, "source"), filepath.Join(dir, "target")

@@ -23,6 +23,9 @@ var (
 
 // TestFS compares a tree with everything that a tree can have, as FS shows it, with what os.DirFS shows of the original.
 func TestFS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	dir := t.TempDir()
 	src := filepath.Join(dir, "source")
 	makeTree(t, src)

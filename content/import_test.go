@@ -94,6 +94,9 @@ func TestImportRefusesOptions(t *testing.T) {
 
 // TestImportSparse compares files with holes with the same bytes written out.
 func TestImportSparse(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	ctx := context.Background()
 	dir := t.TempDir()
 	s := openTest(t, filepath.Join(dir, "store"))
@@ -175,6 +178,9 @@ func TestImportHole(t *testing.T) {
 }
 
 func TestImportExcludes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	ctx := context.Background()
 	dir := t.TempDir()
 	s := openTest(t, filepath.Join(dir, "store"))
@@ -263,6 +269,9 @@ func TestImportReaderFails(t *testing.T) {
 
 // TestReadNames reads a directory in parts, each of which must follow the one before.
 func TestReadNames(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(testSeed(t), 0))
 	var want []string

@@ -69,6 +69,9 @@ func notes(t *testing.T, s *Store) (n int) {
 // TestImportKnown imports a tree again, after something was done to one of its files or to the store: it is read as far as it
 // must be, and the root is right.
 func TestImportKnown(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	ctx := context.Background()
 	const small, middle, large = 5000, 100 << 10, 3 << 20
 	for _, inPlace := range []bool{false, true} {

@@ -58,6 +58,9 @@ func changeFile(t *testing.T, path string, change func() error) {
 }
 
 func TestInPlaceTree(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	ctx := context.Background()
 	dir := t.TempDir()
 	src := filepath.Join(dir, "source")
@@ -206,6 +209,9 @@ func (f *inPlaceFile) write(off int64, b []byte) error {
 
 // TestInPlaceChanges changes a file behind the store's back: what is not there any more is not served, and reported; the rest is.
 func TestInPlaceChanges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	moved := func(f *inPlaceFile, then func() error) error {
 		if err := os.Rename(f.path, f.path+".moved"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

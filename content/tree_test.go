@@ -99,6 +99,9 @@ func makeTree(t *testing.T, root string) {
 }
 
 func TestTreeRoundTrip(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	ctx := context.Background()
 	dir := t.TempDir()
 	src := filepath.Join(dir, "source")
@@ -169,6 +172,9 @@ func noParts(t *testing.T, dir string) {
 }
 
 func TestFileRoundTrip(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	ctx := context.Background()
 	dir := t.TempDir()
 	s := openTest(t, filepath.Join(dir, "store"))

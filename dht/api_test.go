@@ -85,6 +85,9 @@ func TestBadNetwork(t *testing.T) {
 // Records live through 30 virtual hours and are gone when their provider has
 // been for 48; goroutines, timers and cryptography as in production.
 func TestLifeOfARecordInHosts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		net := quietNet()
 		all := hosts(t, net, 6, nil)

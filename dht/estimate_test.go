@@ -10,6 +10,9 @@ import (
 // The size that lookups suggest is that of the network, roughly, even when a
 // third of them end among IDs that somebody has ground.
 func TestEstimateOfSize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	rng := rand.New(rand.NewPCG(9, testSeed(t)))
 	w := newWorld(rng, 2000)
 	var e estimate

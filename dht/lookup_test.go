@@ -54,6 +54,9 @@ var lookupTestConfig = lookupConfig{k: 20, alpha: 4, spare: 2, maxAsked: 400, pe
 // Answers come in any order: the result is the k closest, and not more nodes
 // are asked at a time than is allowed.
 func TestLookupConverges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	rng := rand.New(rand.NewPCG(3, testSeed(t)))
 	w := newWorld(rng, 1000)
 	totalAsked, found := 0, 0

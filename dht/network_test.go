@@ -109,6 +109,9 @@ func TestUnprovideDuringOffer(t *testing.T) {
 // Several nodes behind one loopback address, and in one home network, are
 // several nodes.
 func TestManyNodesAtOneAddress(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	for _, ip := range []string{"127.0.0.1", "::1", "192.168.1.9"} {
 		s := newSim(t, testSeed(t))
 		var nodes []*simNode
@@ -351,6 +354,9 @@ func TestClientsStayOutOfTables(t *testing.T) {
 
 // The same seed gives the same run, datagram by datagram.
 func TestSimulationRepeats(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	seed := testSeed(t)
 	run := func(seed uint64) (uint64, int) {
 		s := newSim(t, seed)

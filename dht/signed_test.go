@@ -346,6 +346,9 @@ func TestNewestRecordWins(t *testing.T) {
 // A record that is kept is there as long as its keeper, whatever happens to those
 // who held it first, and expires 48 hours after.
 func TestKeptRecordLives(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	s := newSim(t, testSeed(t))
 	nodes := s.network(24, func(cfg *Config) { cfg.K = 8 })
 	rec, keeper, asker := testRecord(t, 1, 1, 33), nodes[5], nodes[20]

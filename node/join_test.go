@@ -200,6 +200,9 @@ func TestRejoinBySavedTable(t *testing.T) {
 // A node that joined an hour ago, and one that has been there for three days,
 // find providers: tables are refreshed, records expire and are published again.
 func TestFindsProvidersAfterDays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	inBubble(t, memory.Link{Delay: 20 * time.Millisecond}, func(t *testing.T, w *network) {
 		ctx := context.Background()
 		boot := w.start(w.config("boot"))

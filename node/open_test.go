@@ -111,6 +111,9 @@ var farAway = memory.Link{Delay: 50 * time.Millisecond}
 // does not fit into the first window of a congestion control takes what its
 // slow start takes: the first byte of a chunk is verified with its last.
 func TestOpenRoundTrips(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	inBubble(t, farAway, func(t *testing.T, w *network) {
 		const rtt = 100 * time.Millisecond
 		ctx := within(t, time.Hour)

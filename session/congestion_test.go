@@ -62,6 +62,9 @@ func goodput(t *testing.T, w *world, rate float64, from, to time.Duration, durin
 }
 
 func TestGoodputOverLongLink(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	seed := testSeed(t)
 	for _, c := range []struct {
 		cc    Congestion
@@ -88,6 +91,9 @@ func TestGoodputOverLongLink(t *testing.T) {
 // they are, and Down leaves a little of the queue. That must cost next to nothing,
 // above all no ProbeRTT. Headers and tags take 2.3 %.
 func TestBBRKeepsCoarseLinkFull(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	link := longLink(0)
 	link.Burst = 2 * time.Millisecond
 	inWorld(t, testSeed(t), link, nil, func(t *testing.T, w *world) {
@@ -125,6 +131,9 @@ func TestProbeRTTEmptiesPath(t *testing.T) {
 // trip, more than the packet threshold takes for loss. A controller that takes
 // that for congestion stays at one or two percent.
 func TestReorderingIsNoCongestion(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	link := longLink(0)
 	link.Jitter, link.Reorder = 10*time.Millisecond, 0.01
 	inWorld(t, testSeed(t), link, nil, func(t *testing.T, w *world) {
@@ -136,6 +145,9 @@ func TestReorderingIsNoCongestion(t *testing.T) {
 
 // TestResumesAfterDarkness cuts the link for three seconds.
 func TestResumesAfterDarkness(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	for _, cc := range []Congestion{CongestionBBR, CongestionCUBIC} {
 		t.Run(cc.String(), func(t *testing.T) {
 			inWorld(t, testSeed(t), longLink(0), func(a, b *Config) { a.Congestion = cc }, func(t *testing.T, w *world) {

@@ -150,6 +150,9 @@ func TestDeal(t *testing.T) {
 // A fellow that gives little, or nothing at all, makes nobody wait for it: the
 // fetch is as fast as without it.
 func TestSlowFellow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	for _, c := range []struct {
 		name string
 		rate float64

@@ -44,6 +44,9 @@ func peakHeap() (stop func() (grown uint64)) {
 // A tree of a million empty files is fetched like any other: by its manifests
 // alone, a window of them at a time.
 func TestMillionEmptyFiles(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		n := newTestNet(t, 10e6, 10*time.Millisecond)
 		defer n.close()

@@ -320,6 +320,9 @@ func TestServerWithDamage(t *testing.T) {
 
 // A slow disk holds back the peers instead of filling memory.
 func TestBudgetHolds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		n := newTestNet(t, 0, time.Millisecond)
 		defer n.close()

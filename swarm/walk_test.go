@@ -108,6 +108,9 @@ func TestFrontierPipelines(t *testing.T) {
 
 // A file of a tebibyte is walked within the memory of a few nodes.
 func TestFrontierMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
 	const fanOut, chunkLog = 12, 18
 	size := uint64(1) << 40
 	// Node hashes say level and first chunk; the frontier does not verify.

@@ -1,6 +1,7 @@
 // Package examples holds programs that show what the library is for, each in
 // one file, on this machine, done within seconds: go run ./examples/hello. Beside
-// each lies what it prints, output.txt, which a test compares.
+// each lies what it prints, output.txt, which a test compares. hello is complete; to
+// copy another, take the functions of hello in place of internal/loopback.
 //
 //	hello       Alice and Bob exchange a message
 //	file        files over streams of one session

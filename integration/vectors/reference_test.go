@@ -68,17 +68,22 @@ type node struct {
 }
 
 func newNode(seed []byte) node {
+	n := signing(seed, "stt v1 identity ed25519", "")
+	scalar := sha512.Sum512(n.edSeed)
+	n.id = hash([]byte("stt node id v1"), n.public)
+	n.static = must(ecdh.X25519().NewPrivateKey(scalar[:32])) // which clamps
+	return n
+}
+
+// signing is the first Ed25519 key of a node seed whose public key has the sign bit
+// clear.
+func signing(seed []byte, info, label string) node {
 	prk := extract("stt v1 node seed", seed)
 	for n := uint32(0); ; n++ {
-		edSeed := expand(prk, 32, "stt v1 identity ed25519", be32(n))
+		edSeed := expand(prk, 32, info, be32(n), []byte(label))
 		public := []byte(ed25519.NewKeyFromSeed(edSeed).Public().(ed25519.PublicKey))
-		if public[31]&0x80 != 0 {
-			continue
-		}
-		scalar := sha512.Sum512(edSeed)
-		return node{
-			counter: n, edSeed: edSeed, public: public, id: hash([]byte("stt node id v1"), public),
-			static: must(ecdh.X25519().NewPrivateKey(scalar[:32])), // which clamps
+		if public[31]&0x80 == 0 {
+			return node{counter: n, edSeed: edSeed, public: public}
 		}
 	}
 }

@@ -190,6 +190,8 @@ func TestVectors(t *testing.T) {
 	s.add("message: PING, transaction 0102030405060708", message)
 	s.add("datagram", datagram(net, a, b, nonce, message))
 
+	nameVectors(t, begin("name and signed record (sections 2 and 7)"), nodeSeeds[0])
+
 	contentVectors(t, begin("content (section 8)"), shared, net)
 
 	streamVectors(t, begin("stream of segments (section 12)"), shared)

@@ -33,7 +33,7 @@ type FetchOptions struct {
 	InPlace bool
 
 	// Range fetches and writes only this part of a file. It needs an Output or a
-	// Writer, and is an error for a directory.
+	// Writer. Of a directory, Include and Exclude must select one file.
 	Range *ByteRange
 	// Include and Exclude fetch and write only the entries of a tree that a
 	// pattern of Include fits, all if there is none, and no pattern of Exclude.

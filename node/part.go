@@ -57,17 +57,23 @@ func (r ByteRange) of(size int64) (offset, length int64, err error) {
 
 // fetchRange is Fetch for a part of a file.
 func (n *Node) fetchRange(ctx context.Context, root stc.Hash, opts FetchOptions) (FetchResult, error) {
-	if opts.InPlace || opts.selective() {
-		return FetchResult{}, fmt.Errorf("%w: a range is of one file, and not in place", ErrRange)
+	if opts.InPlace {
+		return FetchResult{}, fmt.Errorf("%w: not in place", ErrRange)
 	}
 	start := time.Now()
+	selected := opts
+	opts.Include, opts.Exclude = nil, nil
 	inner := opts
-	inner.Output = "" // it would get all of the file
+	inner.Output, inner.Writer = "", nil // they would get all of the file
 	out, err := newOutput(n.store, root, opts)
 	if err != nil {
 		return FetchResult{}, err
 	}
-	file, err := n.open(ctx, root, inner, OpenOptions{})
+	path, err := n.onlyFile(ctx, root, selected)
+	if err != nil {
+		return FetchResult{}, err
+	}
+	file, err := n.open(ctx, root, inner, OpenOptions{Path: path})
 	if err != nil {
 		return FetchResult{}, err
 	}
@@ -98,6 +104,29 @@ func (n *Node) fetchRange(ctx context.Context, root stc.Hash, opts FetchOptions)
 	result := file.f.result(time.Since(start))
 	result.Bytes, result.Path = uint64(length), out.written
 	return result, nil
+}
+
+// onlyFile returns the path of the one file of a tree that opts select, after
+// the directories have been fetched; none if nothing is selected.
+func (n *Node) onlyFile(ctx context.Context, root stc.Hash, opts FetchOptions) (path string, err error) {
+	if !opts.selective() {
+		return "", nil
+	}
+	l, err := n.List(ctx, root, opts, func(p content.Placed) error {
+		if p.Type == content.TypeFile {
+			path = p.Path
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case !l.Directory:
+		return "", fmt.Errorf("%w: the content is a single file", ErrSelection)
+	case l.Files != 1:
+		return "", fmt.Errorf("%w: a range is of one file, %d are selected", ErrSelection, l.Files)
+	}
+	return path, nil
 }
 
 // copyOut copies to w and counts.

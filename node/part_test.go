@@ -137,6 +137,18 @@ func TestFetchSelected(t *testing.T) {
 		if pins, _ := f.Store().Pins(); len(pins) != 1 || pins[0].State != content.PinPartial {
 			t.Errorf("%+v", pins)
 		}
+		var out bytes.Buffer
+		part := FetchOptions{
+			Peers: opts.Peers, Include: []string{"/notes"}, Range: &ByteRange{First: 300 << 10, Last: 300<<10 + 99}, Writer: &out,
+		}
+		result, err = f.Fetch(ctx, seeded.Root, part)
+		if want := files["notes/deep/note"][300<<10:][:100]; err != nil || !bytes.Equal(out.Bytes(), want) || result.FetchedBytes > 300<<10 {
+			t.Errorf("part of a file: %d bytes, %+v, %v", out.Len(), result, err)
+		}
+		part.Include = []string{"*.flac"}
+		if _, err := f.Fetch(ctx, seeded.Root, part); !errors.Is(err, ErrSelection) {
+			t.Errorf("part of four files: %v", err)
+		}
 		if _, err := f.Fetch(ctx, seeded.Root, opts); !errors.Is(err, ErrExists) {
 			t.Errorf("onto what exists: %v", err)
 		}

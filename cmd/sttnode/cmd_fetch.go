@@ -42,8 +42,9 @@ content to others until SIGINT or SIGTERM.
 With --range only these bytes of a file are fetched and written: A-B, from A to B
 inclusive, A- to the end, -N the last N. Of a tree, --include and --exclude select
 what is fetched and written: what a pattern of the first fits, without what one
-of the second fits, with patterns as for seed. --dry-run prints what there is, one
-line "BYTES  PATH" for each file, and fetches only the manifests of directories.
+of the second fits, with patterns as for seed. With --range they must select one
+file. --dry-run prints what there is, one line "BYTES  PATH" for each file, and
+fetches only the manifests of directories.
 
 HASH may be a ticket, which names nodes that have the content as well; see
 "sttnode help ticket". With a ticket, or with --peer, no bootstrap node is needed.

@@ -15,17 +15,16 @@ func (f *fetchFlags) parts() (*node.ByteRange, error) {
 		return nil, usagef("--include, --exclude: %s", errorText(err))
 	}
 	selective := len(f.include)+len(f.exclude) > 0
+	ranged := f.byteRange != ""
 	switch {
-	case selective && f.inPlace, f.byteRange != "" && f.inPlace:
+	case (selective || ranged) && f.inPlace:
 		return nil, usagef("--in-place is for all of a content")
-	case selective && f.output == "-":
-		return nil, usagef("what is selected of a tree can't go to standard output")
-	case f.dryRun && (f.byteRange != "" || f.serve):
+	case selective && !ranged && f.output == "-":
+		return nil, usagef("what is selected of a tree can't go to standard output, only a --range of one file")
+	case f.dryRun && (ranged || f.serve):
 		return nil, usagef("--dry-run fetches nothing: it goes with --include and --exclude only")
-	case f.byteRange == "":
+	case !ranged:
 		return nil, nil
-	case selective:
-		return nil, usagef("--range is of a file, --include and --exclude are of a tree")
 	case f.output == "":
 		return nil, usagef("--range needs -o PATH or -o -, as the name stands for all of the file")
 	}

@@ -108,17 +108,12 @@ var fetchCases = []fetchCase{
 			duplicates("links4-slow"),
 		}},
 	overRTT(5 * time.Millisecond), overRTT(50 * time.Millisecond), overRTT(100 * time.Millisecond), overRTT(200 * time.Millisecond),
-	{"flash-crowd", []string{"stt"}, &lab{hosts: crowdSize + 1, rate: "50mbit", delay: 10 * time.Millisecond},
-		(*fetchBed).flashCrowd, []metric[fetchRun]{
-			{"flash-crowd", "of sending once", []goal{{"", false, 1.6}}, fetchRun.overIdeal},
-			{"flash-crowd-seeder", "of content", []goal{{"", false, 1.3}}, func(m fetchRun) float64 { return m.SeederSent }},
-			duplicates("flash-crowd"),
-		}},
+	crowd{mbit: 50, mib: 64}.task("flash-crowd"), crowd{mbit: 10, mib: 64}.task("flash-crowd-10"),
 	{"liars", []string{"stt"}, nil, (*fetchBed).withLiars, []metric[fetchRun]{
 		{"liars", "% wasted", []goal{{"", false, 10}}, func(m fetchRun) float64 { return 100 * float64(m.Bad+m.Duplicate) / float64(m.Fetched) }},
 		{"liars-chunks", "bad chunks of a liar", []goal{{"", false, 3}}, func(m fetchRun) float64 { return float64(m.WorstLiar) }},
 	}},
-	{"trickle", []string{"stt"}, &lab{hosts: tricklePeers + 1, rate: "100mbit", delay: 10 * time.Millisecond, wide: []int{0}},
+	{"trickle", []string{"stt"}, &lab{hosts: tricklePeers + 1, rate: "0", delay: 10 * time.Millisecond},
 		(*fetchBed).besideTricklers, []metric[fetchRun]{
 			{"trickle", "of without", []goal{{"", false, 1.3}}, fetchRun.overIdeal},
 			duplicates("trickle"),
@@ -130,7 +125,8 @@ stt: nodes of package node, a process each, with encryption and verification, st
 start of the fetching node to the end of its fetch. curl-https: curl over TLS 1.3 from Go's server to a file. libtorrent: plain TCP,
 clear, nothing verified but by its own hashes; tuned: larger queues. MB are of the content, CPU and memory of the processes named.
 one, four: %[1]d MiB, random; memory: %[2]d GiB of distinct chunks of a sparse file. links4, rtt: four hosts with 100 Mbit/s each to one without limit, of which headers
-take 4.5 %%. kill: one of them at half, ideal: what four and then three lines deliver. slow: one with 10 Mbit/s.
+take 4.5 %%. kill: one of them at half, ideal: what four and then three lines deliver. slow: one with 10 Mbit/s. flash-crowd: seventeen
+nodes with 50 Mbit/s each, which is more than two cores can carry packet by packet: flash-crowd-10 is the same with 10 Mbit/s.
 `
 
 // fetchBench is the command `fetch`.

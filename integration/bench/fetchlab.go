@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/seigr/sttnode/node"
 )
 
 // roleInLab is the first argument of this program inside netlab.
@@ -131,15 +133,25 @@ func (b *fetchBed) fromFourSlow(string) (m fetchRun, err error) {
 	return m, err
 }
 
-const (
-	crowdSize = 16
-	crowdMiB  = 64 // of the content that a crowd fetches
-	crowdMbit = 50
-)
+// crowdSize is how many nodes fetch at once.
+const crowdSize = 16
 
-// flashCrowd lets many nodes begin to fetch from one in the same moment. The time is the last one's.
-func (b *fetchBed) flashCrowd(string) (m fetchRun, err error) {
-	seeders, root, err := b.seeders(1, crowdMiB, func(int) (string, string) { return b.onHost(0) })
+// crowd is a content that many fetch at the same moment from one, and the rate of each one's line.
+type crowd struct{ mbit, mib int64 }
+
+func (c crowd) task(name string) fetchCase {
+	return fetchCase{name, []string{"stt"}, &lab{hosts: crowdSize + 1, rate: fmt.Sprintf("%dmbit", c.mbit), delay: 10 * time.Millisecond},
+		c.fetch, []metric[fetchRun]{
+			{name, "of sending once", []goal{{"", false, 1.6}}, fetchRun.overIdeal},
+			{name + "-seeder", "of content", []goal{{"", false, 1.3}}, func(m fetchRun) float64 { return m.SeederSent }},
+			{name + "-cpu", "cores busy, beside netlab", nil, func(m fetchRun) float64 { return m.CPU / m.Seconds }},
+			duplicates(name),
+		}}
+}
+
+// fetch lets the crowd begin. The time is the last one's.
+func (c crowd) fetch(b *fetchBed, _ string) (m fetchRun, err error) {
+	seeders, root, err := b.seeders(1, c.mib, func(int) (string, string) { return b.onHost(0) })
 	defer func() { seeders.stop() }()
 	if err != nil {
 		return m, err
@@ -173,7 +185,10 @@ func (b *fetchBed) flashCrowd(string) (m fetchRun, err error) {
 	if err := all.Wait(); err != nil {
 		return m, err
 	}
-	m.Seconds, m.Ideal = slices.Max(m.Waits), float64(m.Bytes)/lineBytes(crowdMbit)
+	m.Seconds, m.Ideal = slices.Max(m.Waits), float64(m.Bytes)/lineBytes(float64(c.mbit))
+	if err := crowd.account(&m); err != nil {
+		return m, err
+	}
 	return m, seeders.account(&m)
 }
 
@@ -181,9 +196,12 @@ const (
 	tricklePeers = 20
 	trickleFast  = 2 // of them
 	trickleMiB   = 128
+	trickleRate  = node.Rate(linksMbit * 1e6 / 8) // of each of the fast
 )
 
-// besideTricklers fetches from two good peers, alone and then with nine times as many whose lines carry 1 kB/s.
+// besideTricklers fetches from two good peers, alone and then with nine times as many whose lines carry 1 kB/s. The lines of the others
+// have no limit, since netlab lets what comes in late from a slow line hold up all that comes behind it; the good peers
+// limit themselves.
 func (b *fetchBed) besideTricklers(string) (m fetchRun, err error) {
 	alone, err := b.besideSlow(trickleFast)
 	if err != nil {
@@ -195,15 +213,18 @@ func (b *fetchBed) besideTricklers(string) (m fetchRun, err error) {
 }
 
 func (b *fetchBed) besideSlow(n int) (m fetchRun, err error) {
-	for i := range tricklePeers {
-		if err := setHost(i+1, "rate=100mbit"); err != nil {
-			return m, err
-		}
+	if err := setLinks("host=all rate=0"); err != nil {
+		return m, err
 	}
 	seeders, root, err := b.seeders(n, trickleMiB, func(i int) (string, string) { return b.onHost(i + 1) })
 	defer func() { seeders.stop() }()
 	if err != nil {
 		return m, err
+	}
+	for _, p := range seeders[:trickleFast] {
+		if _, err := p.order(peerOrder{Do: "limit", Up: trickleRate}); err != nil {
+			return m, err
+		}
 	}
 	for i := trickleFast; i < n; i++ {
 		if err := setHost(i+1, "rate=8kbit"); err != nil {

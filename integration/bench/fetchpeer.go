@@ -18,12 +18,14 @@ const rolePeer = "process-peer"
 
 // peerOrder is what a peer is told to do, one a line on its stdin.
 type peerOrder struct {
-	Do   string   `json:"do"` // seed, fetch, objects or usage
+	Do   string   `json:"do"` // seed, fetch, objects, limit or usage
 	Path string   `json:"path,omitempty"`
 	Root string   `json:"root,omitempty"`
 	Many []string `json:"many,omitempty"`
 	// Connected is how many sessions a fetch waits for.
 	Connected int `json:"connected,omitempty"`
+	// Up limits from now on the bytes of content that the peer sends in a second.
+	Up node.Rate `json:"up,omitempty"`
 }
 
 // peerAnswer is what it says then.
@@ -110,6 +112,9 @@ func obey(ctx context.Context, n *node.Node, o peerOrder, begun time.Time) (a pe
 			}
 			a.Waits = append(a.Waits, float64(time.Since(start))/1e6)
 		}
+		return a, nil
+	case "limit":
+		n.SetLimits(node.Limits{Rates: node.Rates{Up: o.Up}})
 		return a, nil
 	case "usage":
 		a.Sent = int64(n.Stats().Serving.Bytes)

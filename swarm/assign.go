@@ -94,9 +94,17 @@ func (s *scheduler) affords() bool {
 	return used == 0 || used+s.largest <= s.cfg.budget
 }
 
+// unprovenChunks is how many chunks are asked of a peer before the first of them
+// has been verified: so much can come of one that lies from the beginning.
+const unprovenChunks = 3
+
 // eager reports whether the peer should be asked for more.
 func (p *schedPeer) eager(now time.Time, first int) bool {
-	return !p.snubbed && len(p.byID) < maxOpenRequests && (p.inFlight == 0 || p.inFlight < p.window(now, first))
+	switch {
+	case p.snubbed, len(p.byID) >= maxOpenRequests, !p.proven && p.unjudged >= unprovenChunks:
+		return false
+	}
+	return p.inFlight == 0 || p.inFlight < p.window(now, first)
 }
 
 func (s *scheduler) ask(p *schedPeer, it *item, now time.Time, out *plan) {
@@ -124,6 +132,9 @@ func (s *scheduler) ask(p *schedPeer, it *item, now time.Time, out *plan) {
 	p.byID[r.id] = r
 	p.open = append(p.open, r)
 	p.inFlight += r.size
+	if !it.node {
+		p.unjudged++
+	}
 	s.asked += r.size
 	s.allow.take(r.size)
 	it.requests = append(it.requests, r)

@@ -43,6 +43,8 @@ type schedPeer struct {
 	delivered int64     // bytes of all blobs
 	blobs     int       // answered with BLOB
 	missed    int       // answered with MISSING
+	proven    bool      // a chunk of it was what its hash says
+	unjudged  int       // chunks that were asked for, or are here and not verified
 }
 
 // estimate measures how fast and how soon a peer answers, as BBR does

@@ -236,6 +236,8 @@ func (j *verifyJob) handle(o *owner, now time.Time) {
 		default:
 			if j.isNode[i] {
 				o.expandAll(a, j.nodes[i])
+			} else if a.from.conn != nil {
+				o.sched.proved(a.from.conn.id)
 			}
 			p.verified = append(p.verified, a)
 		}

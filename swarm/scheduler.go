@@ -24,7 +24,8 @@ import (
 //   - a peer is only asked for what it announced and did not deny: for a
 //     chunk an ordinal in its ranges, for a node any ordinal below it;
 //   - every waiting item is in exactly one queue, and no other item is in any;
-//   - a peer has at most maxOpenRequests unanswered requests.
+//   - a peer has at most maxOpenRequests unanswered requests, and of one that has
+//     sent no right chunk yet at most unprovenChunks are open or not verified.
 //
 // The order: manifest nodes and what was asked before in vain go first, then
 // what the fewest peers with partial content have; of what nobody but a complete
@@ -251,6 +252,9 @@ func (s *scheduler) received(id peerID, request uint32, n int, now time.Time, ou
 		s.dequeue(it)
 	}
 	it.state = itemHeld
+	if !it.node {
+		p.unjudged++
+	}
 	s.held += it.size
 	for len(it.requests) > 0 {
 		s.cancel(it.requests[len(it.requests)-1], out)
@@ -305,6 +309,9 @@ func (s *scheduler) answered(p *schedPeer, r *request, now time.Time) {
 			p.ceiling = 0
 		}
 	}
+	if !r.item.node {
+		p.unjudged--
+	}
 	s.detach(r)
 	delete(p.byID, r.id)
 	s.free(r)
@@ -356,6 +363,13 @@ func (s *scheduler) forget(out *plan) {
 			}
 		}
 		s.queues[i] = itemQueue{}
+	}
+}
+
+// proved notes that a chunk of the peer has been verified.
+func (s *scheduler) proved(id peerID) {
+	if p := s.byID[id]; p != nil {
+		p.proven = true
 	}
 }
 

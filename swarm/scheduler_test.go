@@ -159,6 +159,7 @@ func TestSchedulerOrder(t *testing.T) {
 	s := newScheduler(schedulerConfig{budget: 64 * mega, timeout: time.Minute, seed: seed})
 	full, part := s.addPeer(now), s.addPeer(now)
 	s.peerHasAll(full)
+	s.proved(full)
 	s.peerHas(part, []span{{0, 90}})
 	for i := range uint64(100) {
 		s.add(simHash(int(i)), 1<<10, false, span{i, i + 1})
@@ -180,8 +181,10 @@ func TestSchedulerOrder(t *testing.T) {
 		for i := range uint64(4096) {
 			s.add(simHash(int(i)), 1<<10, false, span{i, i + 1})
 		}
-		s.peerHasAll(s.addPeer(now))
-		s.byID[1].est.sample(now, time.Millisecond, mega)
+		id := s.addPeer(now)
+		s.peerHasAll(id)
+		s.proved(id)
+		s.byID[id].est.sample(now, time.Millisecond, mega)
 		var out plan
 		s.schedule(now, &out)
 		for _, w := range out.wants {
@@ -196,7 +199,9 @@ func TestSchedulerOrder(t *testing.T) {
 	for i := range uint64(100) {
 		s.add(simHash(int(i)), 1<<10, false, span{i, i + 1})
 	}
-	s.peerHasAll(s.addPeer(now))
+	all := s.addPeer(now)
+	s.peerHasAll(all)
+	s.proved(all)
 	out.reset()
 	s.schedule(now, &out)
 	if !slices.IsSortedFunc(out.wants, func(a, b wantAction) int { return a.hash.Compare(b.hash) }) {
@@ -341,6 +346,7 @@ func BenchmarkScheduler(b *testing.B) {
 				now = now.Add(time.Millisecond)
 				it, v := s.received(w.peer, w.request, chunk, now, &out)
 				if v == answerWanted {
+					s.proved(w.peer)
 					s.stored(it)
 					done++
 				}

@@ -48,6 +48,7 @@ type simPeer struct {
 	all     bool
 	have    rangeSet // announced
 	lies    bool     // sends wrong bytes
+	lied    int      // how many chunks of them
 	denies  bool     // answers everything with MISSING
 	mute    bool     // answers nothing
 	gone    bool
@@ -259,6 +260,11 @@ func (m *sim) answer(p *simPeer, id uint32, a *simAnswer, chunk int) {
 	}
 	m.wire += int64(m.chunk)
 	p.served += int64(m.chunk)
+	if p.lies {
+		if p.lied++; p.lied > unprovenChunks {
+			m.t.Fatalf("liar %d has sent %d chunks", p.id, p.lied)
+		}
+	}
 	it, v := m.s.received(p.id, id, m.chunk, m.now, &out)
 	switch v {
 	case answerWanted:
@@ -276,6 +282,7 @@ func (m *sim) answer(p *simPeer, id uint32, a *simAnswer, chunk int) {
 				m.t.Fatalf("chunk %d is stored twice", chunk)
 			}
 			m.stored[it.hash] = true
+			m.s.proved(p.id)
 			m.s.stored(it)
 		})
 	case answerDuplicate, answerLate:
@@ -312,6 +319,9 @@ func (m *sim) check() {
 			if !r.late {
 				asked += r.size
 			}
+		}
+		if !p.proven && p.unjudged > unprovenChunks {
+			m.t.Fatalf("%d chunks are asked of peer %d, of which none was verified", p.unjudged, p.id)
 		}
 		if flight != p.inFlight {
 			m.t.Fatalf("peer %d: %d bytes in flight, counted %d", p.id, flight, p.inFlight)

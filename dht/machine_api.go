@@ -35,6 +35,30 @@ func (m *Machine) Advance(now time.Time) { m.m.advance(now) }
 // Deadline returns when Advance must be called at the latest.
 func (m *Machine) Deadline() time.Time { return m.m.deadline() }
 
+// Acquaintance is a node that a Machine has talked to.
+type Acquaintance struct {
+	Machine *Machine
+	Addr    netip.AddrPort
+	RTT     time.Duration
+}
+
+// Resume gives a new node at self what one knows that has been in its network
+// for long: others that have all just answered it and have granted it cookies,
+// and, if it is reachable, that it can be called. So a simulation begins with a
+// network that is there, without the many datagrams by which that came about.
+func (m *Machine) Resume(now time.Time, self netip.AddrPort, reachable bool, known []Acquaintance) {
+	if reachable {
+		m.m.reach.calledBy(now, self)
+	}
+	for _, a := range known {
+		other := a.Machine.m
+		c := Contact{ID: other.id, Key: other.key, Addr: a.Addr}
+		m.m.peers.granted(now, c, other.cookies.grant(now, m.m.key, self))
+		m.m.peers.measured(c, a.RTT)
+		m.m.met(now, c, true)
+	}
+}
+
 // AddContact is [DHT.AddContact].
 func (m *Machine) AddContact(now time.Time, c Contact) error { return m.m.addContact(now, c) }
 

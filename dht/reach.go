@@ -234,20 +234,10 @@ func (r *reach) conclude(now time.Time) {
 // dialBack has two others ping a node that has asked for it and whose address
 // is proven. It returns who; nobody if there is nobody.
 func (r *reach) dialBack(now time.Time, c Contact) []Contact {
-	var others []Contact
-	for i := range r.m.table.buckets {
-		for _, e := range r.m.table.buckets[i].entries {
-			if shareable(e.entry) && e.failures == 0 && e.ID != c.ID && e.Addr != c.Addr &&
-				e.Addr.Addr().Is4() == c.Addr.Addr().Is4() && !linked(e.Addr) && relayable(c.Addr, e.Addr) {
-				others = append(others, e.Contact)
-			}
-		}
-	}
-	if len(others) == 0 {
-		return nil
-	}
-	r.m.rng.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
-	others = others[:min(len(others), dialBackBy)]
+	others := contactsOf(nil, r.m.table.sample(r.m.rng, dialBackBy, func(e *entry) bool {
+		return shareable(e) && e.failures == 0 && e.ID != c.ID && e.Addr != c.Addr &&
+			e.Addr.Addr().Is4() == c.Addr.Addr().Is4() && !linked(e.Addr) && relayable(c.Addr, e.Addr)
+	}))
 	for _, by := range others {
 		r.m.calls.call(now, by, message{kind: kindDial, nodes: []Contact{c}}, callOptions{}, func(time.Time, report) {})
 	}

@@ -91,7 +91,6 @@ type entry struct {
 	failing  stamp // when the first of failures began
 	failedAt stamp // when the last of them was given up
 	checked  stamp // when upkeep last asked it
-	due      stamp // no later than when upkeep should ask it next
 	failures int32 // calls in a row that it did not answer
 	index    int32 // in the table's checks
 }
@@ -315,8 +314,7 @@ func (t *table) failed(now time.Time, c Contact, since time.Time) (evicted bool)
 		e.failing = began
 	}
 	e.failedAt = t.clock.at(now)
-	e.due = t.nextCheck(e)
-	heap.Fix(&t.checks, int(e.index))
+	t.checks.set(e, t.nextCheck(e))
 	if e.failures < evictAfter || t.lastAnswer == 0 || t.lastAnswer <= e.failing {
 		return false
 	}
@@ -391,8 +389,7 @@ func (t *table) insert(i int, e *entry) {
 	b.candidates = slices.DeleteFunc(b.candidates, func(c candidate) bool { return c.ID == e.ID })
 	t.byAddr[e.Addr] = e
 	t.near = t.holding(wideNeighbourhood * t.cfg.k)
-	e.due = t.nextCheck(e)
-	heap.Push(&t.checks, e)
+	heap.Push(&t.checks, check{t.nextCheck(e), e})
 	if net, limited := subnetOf(e.Addr); limited {
 		t.subnets[net]++
 	}

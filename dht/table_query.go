@@ -53,6 +53,36 @@ func (t *table) closest(target stc.Hash, n int, keep func(*entry) bool) []*entry
 	return t.found
 }
 
+// sample returns up to n random entries that pass keep.
+func (t *table) sample(rng *rand.Rand, n int, keep func(*entry) bool) (chosen []*entry) {
+	// The queue of checks holds all entries in one list. It is gone through
+	// from a random place in steps that meet each of them once.
+	total := len(t.checks)
+	if total == 0 {
+		return nil
+	}
+	at, step := rng.IntN(total), 1+rng.IntN(total)
+	for gcd(step, total) != 1 {
+		step = 1 + rng.IntN(total)
+	}
+	for range total {
+		if e := t.checks[at].entry; keep(e) {
+			if chosen = append(chosen, e); len(chosen) == n {
+				break
+			}
+		}
+		at = (at + step) % total
+	}
+	return chosen
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
 // contactsOf appends the contacts of entries to dst.
 func contactsOf(dst []Contact, entries []*entry) []Contact {
 	dst = slices.Grow(dst, len(entries))
@@ -117,24 +147,36 @@ func (t *table) checkInterval(e *entry) time.Duration {
 func (t *table) due(dst []Contact, now time.Time, limit int) (due []Contact, next time.Time) {
 	at := t.clock.at(now)
 	for len(t.checks) > 0 {
-		e := t.checks[0]
-		if e.due > at || limit == 0 {
-			return dst, t.clock.time(e.due)
+		e, next := t.checks[0].entry, t.checks[0].due
+		if next > at || limit == 0 {
+			return dst, t.clock.time(next)
 		}
 		// An entry that was heard of meanwhile has time.
-		if e.due = t.nextCheck(e); e.due <= at {
+		if next = t.nextCheck(e); next <= at {
 			limit--
 			e.checked = at
 			dst = append(dst, e.Contact)
-			e.due = t.nextCheck(e)
+			next = t.nextCheck(e)
 		}
-		heap.Fix(&t.checks, 0)
+		t.checks.set(e, next)
 	}
 	return dst, now.Add(t.cfg.check)
 }
 
+// check is an entry and when upkeep should ask it, at the earliest.
+type check struct {
+	due stamp
+	*entry
+}
+
 // checkQueue orders entries by when they are due.
-type checkQueue []*entry
+type checkQueue []check
+
+// set changes when an entry is due.
+func (q *checkQueue) set(e *entry, due stamp) {
+	(*q)[e.index].due = due
+	heap.Fix(q, int(e.index))
+}
 
 func (q checkQueue) Len() int { return len(q) }
 func (q checkQueue) Less(i, j int) bool {
@@ -148,16 +190,16 @@ func (q checkQueue) Swap(i, j int) {
 	q[i].index, q[j].index = int32(i), int32(j)
 }
 func (q *checkQueue) Push(x any) {
-	e := x.(*entry)
-	e.index = int32(len(*q))
-	*q = append(*q, e)
+	c := x.(check)
+	c.index = int32(len(*q))
+	*q = append(*q, c)
 }
 func (q *checkQueue) Pop() any {
 	old := *q
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
+	c := old[len(old)-1]
+	old[len(old)-1] = check{}
 	*q = old[:len(old)-1]
-	return e
+	return c
 }
 
 // fill returns a candidate that was not asked in the last interval, whose

@@ -56,7 +56,8 @@ type Host struct {
 	addr netip.AddrPort
 	gone bool
 	nat  *nat      // nil: everybody reaches it
-	wake time.Time // of the event that will call Advance; zero if there is none
+	due  time.Time // when Advance is to be called
+	wake time.Time // of the event that sees to it, at or before that
 }
 
 // New returns a network without hosts.
@@ -152,21 +153,26 @@ func (n *Network) mixAddr(a netip.AddrPort) {
 	n.mix(uint64(a.Port()))
 }
 
+// never is longer than any run, and short enough to be added to a time.
+const never = 100 * 365 * 24 * time.Hour
+
 // Settle lets the host do what is due after something was done to its node
 // from outside, and sees to it that it wakes up at its deadline.
 func (h *Host) Settle() {
 	now := h.net.now
 	h.Advance(now)
-	at := h.Deadline()
-	if !at.After(now) {
-		at = now.Add(time.Nanosecond)
+	h.due = now.Add(min(max(h.Deadline().Sub(now), time.Nanosecond), never))
+	if !h.wake.After(now) || h.due.Before(h.wake) {
+		h.wakeUp()
 	}
-	if !h.wake.After(now) || at.Before(h.wake) {
-		h.wake = at
-		e := h.net.event()
-		e.wakes = h
-		h.net.queue.push(at.UnixNano(), e)
-	}
+}
+
+// wakeUp has an event come when the host is due.
+func (h *Host) wakeUp() {
+	h.wake = h.due
+	e := h.net.event()
+	e.wakes = h
+	h.net.queue.push(h.wake.UnixNano(), e)
 }
 
 // After runs f when d has passed.
@@ -204,7 +210,11 @@ func (n *Network) handle(at int64, e *event) {
 	case e.run != nil:
 		e.run()
 	case e.wakes != nil:
-		if h := e.wakes; !h.gone && h.wake.UnixNano() == at {
+		switch h := e.wakes; {
+		case h.gone || h.wake.UnixNano() != at:
+		case h.due.After(n.now): // what it was to wake up for has not come to that
+			h.wakeUp()
+		default:
 			h.Settle()
 		}
 	default:

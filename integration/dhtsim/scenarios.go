@@ -16,7 +16,8 @@ type scenario struct {
 var scenarios = []scenario{
 	{"warm", warm},
 	{"crash", crash},
-	{"churn", churning},
+	{"churn-10m", churning10m},
+	{"churn-1.4m", churning1m},
 	{"liars", liars},
 	{"republish", republish},
 }
@@ -85,30 +86,34 @@ func crash(o options, r *report) {
 	r.end("crash", w)
 }
 
-// churning measures whether anything is found where nobody stays for long.
-func churning(o options, r *report) {
+// churning10m measures whether anything is found where nodes stay for minutes.
+func churning10m(o options, r *report) {
 	w := newWorld(o.seed+2, o.nodes)
-	for _, step := range []struct {
-		line           string
-		median, settle time.Duration
-		between, age   time.Duration
-	}{
-		{"found-10m", 10 * time.Minute, 15 * time.Minute, 10 * time.Minute, 2 * time.Minute},
-		{"found-1.4m", 84 * time.Second, 5 * time.Minute, 5 * time.Minute, 30 * time.Second},
-	} {
-		w.churn(step.median)
-		w.RunFor(step.settle)
-		keys, _ := w.publish(step.line, max(5, min(20, o.nodes/25)), 5, 100*time.Millisecond, step.age)
-		w.RunFor(step.between)
-		r.add(step.line, percentOK(w.find(keys, o.lookups, 50*time.Millisecond, step.age)))
-	}
-	r.end("churn", w)
+	r.add("found-10m", w.foundInChurn(o, 10*time.Minute, 15*time.Minute, 10*time.Minute, 2*time.Minute))
+	r.end("churn-10m", w)
+}
+
+// churning1m does where they hardly stay at all.
+func churning1m(o options, r *report) {
+	w := newWorld(o.seed+3, o.nodes)
+	r.add("found-1.4m", w.foundInChurn(o, 84*time.Second, 5*time.Minute, 5*time.Minute, 30*time.Second))
+	r.end("churn-1.4m", w)
+}
+
+// foundInChurn lets members stay for a median, publishes when that has settled,
+// and looks for it some time later. Who publishes and who looks is of an age.
+func (w *world) foundInChurn(o options, median, settle, between, age time.Duration) (percent float64) {
+	w.churn(median)
+	w.RunFor(settle)
+	keys, _ := w.publish("churn", max(5, min(20, o.nodes/25)), 5, 100*time.Millisecond, age)
+	w.RunFor(between)
+	return percentOK(w.find(keys, o.lookups, 50*time.Millisecond, age))
 }
 
 // liars measures whether anything is found although members lie, and although
 // somebody has put itself around a key.
 func liars(o options, r *report) {
-	w := newWorld(o.seed+3, o.nodes)
+	w := newWorld(o.seed+4, o.nodes)
 	w.RunFor(time.Minute)
 	w.ground(o, r)
 	g := w.newGang(20 * o.nodes)
@@ -165,7 +170,7 @@ func (w *world) ground(o options, r *report) {
 
 // republish measures what it takes one node to keep very many keys known.
 func republish(o options, r *report) {
-	w := newWorld(o.seed+4, o.nodes)
+	w := newWorld(o.seed+5, o.nodes)
 	m := w.start(w.newIdentity(), memberAddr(1<<24), func(c *dht.Config) { c.RepublishInterval = 15 * time.Minute })
 	joined := false
 	w.join(m, func(error) { joined = true })

@@ -51,13 +51,14 @@ type member struct {
 
 func (m *member) hidden() bool { return m.host.Hidden() }
 
-// newWorld returns a network of n nodes whose tables are as full as they can
-// be: a network that is there already. Each node has yet to ask those it knows.
+// newWorld returns a network of n nodes that is there already: each knows as
+// many of the others as its table has room for, and has looked up itself.
 func newWorld(seed uint64, n int) *world {
+	delay := simnet.Lognormal(seed, rtt, rttSigma)
 	w := &world{
 		seed: seed, rng: rand.New(rand.NewPCG(seed, 2)),
 		Network: simnet.New(simnet.Config{
-			Seed: seed, Start: time.Unix(1_700_000_000, 0), Loss: loss, Delay: simnet.Lognormal(seed, rtt, rttSigma),
+			Seed: seed, Start: time.Unix(1_700_000_000, 0), Loss: loss, Delay: delay,
 		}),
 	}
 	for range n {
@@ -65,10 +66,17 @@ func newWorld(seed uint64, n int) *world {
 	}
 	known := w.dialable()
 	for _, m := range w.members {
-		for _, c := range m.plausibleTable(w.rng, known) {
-			check(m.AddContact(w.Now(), c.contact))
+		var all []dht.Acquaintance
+		for _, x := range m.plausibleTable(w.rng, known) {
+			all = append(all, dht.Acquaintance{
+				Machine: x.Machine, Addr: x.contact.Addr, RTT: 2 * delay(w.rng, m.contact.Addr, x.contact.Addr),
+			})
 		}
-		m.host.Settle()
+		m.Resume(w.Now(), m.contact.Addr, !m.hidden(), all)
+		w.After(time.Duration(w.rng.Int64N(int64(time.Minute))), func() {
+			m.Bootstrap(w.Now(), func(err error) { check(err) })
+			m.host.Settle()
+		})
 	}
 	w.RunFor(2 * time.Minute)
 	return w

@@ -73,7 +73,7 @@ type Config struct {
 	QuestionableAfter time.Duration
 	// RefreshInterval is the longest time until somebody is asked again who
 	// else belongs in a bucket that has room; our own ID is looked up twice as
-	// often. Default 1 h.
+	// often, or more where nodes do not stay for long. Default 1 h.
 	RefreshInterval time.Duration
 	// FillInterval is the mean time between two attempts to win a node that
 	// others told of for a bucket with room. Default 1 s.

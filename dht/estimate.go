@@ -19,14 +19,16 @@ type estimate struct {
 
 	watched time.Duration // how long nodes were seen alive, all together
 	deaths  float64       // nodes of those that were seen to go
-	faded   float64       // the part of assumedLifetime that is forgotten
+	faded   float64       // the part of assumedWeight that is forgotten
 }
 
 const (
 	spacingSamples = 15
 	// Before anything is known, nodes are taken to stay for this long. It
-	// counts like one node that did, and is forgotten like one.
+	// counts like this part of one node that did, and is forgotten like that:
+	// what we see of a network in which nobody stays must soon outweigh it.
 	assumedLifetime = 96 * time.Hour
+	assumedWeight   = 1.0 / 256
 	// Of what was seen, half is forgotten whenever this many nodes have gone.
 	rememberedDeaths = 64
 )
@@ -71,9 +73,13 @@ func (e *estimate) nodes() int {
 // alive learns that a node was there for d more.
 func (e *estimate) alive(d time.Duration) { e.watched += max(d, 0) }
 
-// died learns that a node is gone that was there for d more.
+// died learns that a node is gone that was last heard of d ago. It has stayed
+// for some part of that: as long as a node that goes within d does on average.
 func (e *estimate) died(d time.Duration) {
-	e.alive(d)
+	mean := e.lifetime().Seconds()
+	if x := max(d, 0).Seconds() / mean; x > 1e-6 {
+		e.alive(time.Duration((1 - x/math.Expm1(x)) * mean * float64(time.Second)))
+	}
 	if e.deaths++; e.deaths >= rememberedDeaths {
 		e.deaths, e.watched, e.faded = e.deaths/2, e.watched/2, (1+e.faded)/2
 	}
@@ -82,6 +88,6 @@ func (e *estimate) died(d time.Duration) {
 // lifetime returns the mean time that a node stays on, as the maximum
 // likelihood estimate for a memoryless one: time seen by nodes seen to go.
 func (e *estimate) lifetime() time.Duration {
-	assumed := 1 - e.faded
+	assumed := assumedWeight * (1 - e.faded)
 	return time.Duration((assumed*float64(assumedLifetime) + float64(e.watched)) / (assumed + e.deaths))
 }

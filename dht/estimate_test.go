@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/seigr/sttnode/stc"
 )
 
 // The size that lookups suggest is that of the network, roughly, even when a
@@ -35,8 +37,9 @@ func TestEstimateOfSize(t *testing.T) {
 	}
 }
 
-// How long nodes stay is learned from those that go, and learned anew when that
-// changes; a network in which nobody goes is taken to last.
+// How long nodes stay is learned from those that go, however rarely one looks,
+// and learned anew when that changes; a network in which nobody goes is taken to
+// last.
 func TestEstimateOfLifetime(t *testing.T) {
 	rng := rand.New(rand.NewPCG(10, testSeed(t)))
 	var e estimate
@@ -45,11 +48,69 @@ func TestEstimateOfLifetime(t *testing.T) {
 		t.Errorf("%v although nobody went", got)
 	}
 	for _, mean := range []time.Duration{3 * time.Hour, 10 * time.Minute} {
-		for range 1000 {
-			e.died(time.Duration(rng.ExpFloat64() * float64(mean)))
+		for _, look := range []time.Duration{mean / 10, mean, 3 * mean} {
+			for range 1000 {
+				e.seenEvery(look, time.Duration(rng.ExpFloat64()*float64(mean)))
+			}
+			if got := e.lifetime(); got < mean/2 || got > 2*mean {
+				t.Errorf("%v where nodes stay for %v, seen every %v", got, mean, look)
+			}
 		}
-		if got := e.lifetime(); got < mean/2 || got > 2*mean {
-			t.Errorf("%v where nodes stay for %v", got, mean)
-		}
+	}
+}
+
+// seenEvery has a node that is looked at in intervals stay for a time.
+func (e *estimate) seenEvery(interval, stay time.Duration) {
+	for ; stay > interval; stay -= interval {
+		e.alive(interval)
+	}
+	e.died(interval)
+}
+
+// A node that has just joined a network in which nobody stays sees that by the
+// first nodes that go: it does not take it for one that lasts.
+func TestLifetimeOfNewcomer(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, testSeed(t)))
+	const mean = 2 * time.Minute
+	var e estimate
+	for range 30 {
+		e.seenEvery(30*time.Second, time.Duration(rng.ExpFloat64()*float64(mean)))
+	}
+	if got := e.lifetime(); got > 3*mean {
+		t.Errorf("%v where nodes stay for %v", got, mean)
+	}
+}
+
+// When nodes turn out to stay for minutes, what was planned for a network that
+// lasts is done earlier: the next publish of a key, and the look at our neighbours.
+func TestPlansFollowLifetime(t *testing.T) {
+	s := newSim(t, testSeed(t))
+	node, other := s.add(0, nil), s.add(1, nil)
+	m, key := node.machine, stc.Sum([]byte("planned"))
+	if err := m.addContact(s.Now(), testContact(testIdentity(t, 7, 1), other.addr)); err != nil {
+		t.Fatal(err)
+	}
+	m.publisher.provide(s.Now(), key, func(int, error) {})
+	node.host.Settle()
+	s.RunFor(10 * time.Second)
+	k, now := m.publisher.keys[key], s.Now()
+	if k.next.Sub(now) < m.cfg.RepublishInterval*9/10 || m.upkeep.refreshSelf.Sub(now) < m.cfg.RefreshInterval/4 {
+		t.Fatalf("planned in %v and %v", k.next.Sub(now), m.upkeep.refreshSelf.Sub(now))
+	}
+	for range 50 {
+		m.estimate.seenEvery(time.Minute, 90*time.Second)
+	}
+	c := testContact(testIdentity(t, 7, 2), testAddr(3))
+	m.table.heard(now, c, true)
+	for i := range time.Duration(evictAfter) {
+		at := now.Add((i + 1) * time.Second)
+		m.table.lastAnswer = m.table.clock.at(at)
+		m.onFail(at, c, at.Add(-time.Millisecond))
+	}
+	if in := k.next.Sub(now); in > 3*time.Minute {
+		t.Errorf("the next publish comes in %v", in)
+	}
+	if in := m.upkeep.refreshSelf.Sub(now); in > 3*time.Minute {
+		t.Errorf("the next lookup of our own ID comes in %v", in)
 	}
 }

@@ -300,6 +300,8 @@ func (m *machine) onFail(now time.Time, to Contact, began time.Time) {
 	m.peers.silent(to)
 	if m.table.failed(now, to, began) {
 		m.upkeep.soon(now)
+		m.upkeep.hasten(now)
+		m.publisher.hasten(now)
 	}
 	m.upkeep.recheck(now)
 }

@@ -218,6 +218,7 @@ func (run *publishRun) end(now time.Time, err error) {
 		}
 		k.fails = 0
 		every := p.interval()
+		p.paced = every
 		k.next = now.Add(every - time.Duration(p.m.rng.Int64N(int64(every/republishSpread)+1)))
 		p.m.stats.Published++
 	} else {

@@ -22,9 +22,10 @@ type publisher struct {
 	list    []*providedKey // the same, in an order that a seed repeats
 	queue   keyQueue       // the scheduled ones
 	running int
-	starts  pacer   // of publishes
-	batches []batch // to be sent, in order
-	sends   pacer   // of batches
+	paced   time.Duration // the interval that keys were last scheduled by
+	starts  pacer         // of publishes
+	batches []batch       // to be sent, in order
+	sends   pacer         // of batches
 }
 
 // Bounds on how fast we publish, so that many keys at once are no flood for
@@ -237,6 +238,22 @@ func (p *publisher) offered(c *Contact, sent []stc.Hash, stored uint32) {
 // nodes stay, so that some holders are always left.
 func (p *publisher) interval() time.Duration {
 	return min(p.m.cfg.RepublishInterval, max(p.m.estimate.lifetime()/2, minRepublish))
+}
+
+// hasten brings the next publishes forward if nodes turn out to stay for less
+// long than was believed when those were scheduled.
+func (p *publisher) hasten(now time.Time) {
+	every := p.interval()
+	if every > p.paced-p.paced/4 {
+		return
+	}
+	p.paced = every
+	for _, k := range p.list {
+		if soonest := now.Add(time.Duration(p.m.rng.Int64N(int64(every)))); k.run == nil && k.fails == 0 && soonest.Before(k.next) {
+			k.next = soonest
+			heap.Fix(&p.queue, k.index)
+		}
+	}
 }
 
 // ttl is what we ask others to keep our records for, in seconds.

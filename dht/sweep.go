@@ -77,6 +77,7 @@ func (p *publisher) sweep(now time.Time, k *providedKey) {
 // spread sends out the keys of the region around target that a search has found.
 func (p *publisher) spread(now time.Time, target stc.Hash, r searchResult) {
 	interval := p.interval()
+	p.paced = interval
 	run := &regionRun{p: p, began: now, stored: make(map[stc.Hash]int), heard: r.stats.Answered > 0,
 		next: now.Add(interval - time.Duration(p.m.rng.Int64N(int64(interval/republishSpread)+1)))}
 	// Keys that share more than this with target have their closest nodes among

@@ -40,6 +40,9 @@ const (
 	checksAtOnce = 8                      // pings each time, at most
 	fillsAtOnce  = 24                     // candidates asked without a pause, as after a join
 	expireEvery  = 10 * time.Minute
+	// minRefresh is the shortest time between two lookups of our own ID: half
+	// of a lifetime, where nodes stay for minutes only.
+	minRefresh = time.Minute
 	// answerTime is how long a bootstrap waits for a first answer before it
 	// goes on, and settleTime how long after that for being called.
 	answerTime = 2 * time.Second
@@ -142,6 +145,12 @@ func (u *upkeep) ping(now time.Time, c Contact, opts callOptions) {
 	u.m.calls.call(now, c, message{kind: kindPing}, opts, func(time.Time, report) {})
 }
 
+// hasten has our own ID looked up earlier if nodes turn out to stay for less
+// long than was believed.
+func (u *upkeep) hasten(now time.Time) {
+	u.refreshSelf = earlier(now.Add(u.selfInterval()), u.refreshSelf)
+}
+
 // recheck has the table looked at again when a node that has just failed is to
 // be asked again.
 func (u *upkeep) recheck(now time.Time) { u.check = earlier(now.Add(recheckAfter), u.check) }
@@ -150,7 +159,7 @@ func (u *upkeep) recheck(now time.Time) { u.check = earlier(now.Add(recheckAfter
 // known in it. done may be nil.
 func (u *upkeep) lookupSelf(now time.Time, done func(now time.Time, r searchResult)) {
 	// Not at the same time as those who joined with us.
-	every := u.m.cfg.RefreshInterval / 2
+	every := u.selfInterval()
 	u.refreshSelf = now.Add(every - time.Duration(u.m.rng.Int64N(int64(every/4)+1)))
 	u.lookingUp++
 	u.m.startSearch(now, PurposeRefresh, u.m.id, nil, func(end time.Time, r searchResult) {
@@ -162,6 +171,11 @@ func (u *upkeep) lookupSelf(now time.Time, done func(now time.Time, r searchResu
 			done(end, r)
 		}
 	})
+}
+
+// selfInterval is the time between two lookups of our own ID.
+func (u *upkeep) selfInterval() time.Duration {
+	return min(u.m.cfg.RefreshInterval/2, max(u.m.estimate.lifetime()/2, minRefresh))
 }
 
 // announce makes us known to the neighbours that we have talked to, clients

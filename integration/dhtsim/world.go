@@ -44,6 +44,7 @@ type member struct {
 	contact dht.Contact
 	since   time.Time
 	pinned  bool // stays, whatever the churn
+	joined  bool // is in the network: others may join by it
 	liar    bool
 	late    bool // its session is over
 	place   int  // in world.members
@@ -72,6 +73,7 @@ func newWorld(seed uint64, n int) *world {
 				Machine: x.Machine, Addr: x.contact.Addr, RTT: 2 * delay(w.rng, m.contact.Addr, x.contact.Addr),
 			})
 		}
+		m.joined = true
 		m.Resume(w.Now(), m.contact.Addr, !m.hidden(), all)
 		w.After(time.Duration(w.rng.Int64N(int64(time.Minute))), func() {
 			m.Bootstrap(w.Now(), func(err error) { check(err) })
@@ -205,12 +207,12 @@ func (w *world) mayEnd(m *member) {
 	}
 }
 
-// join has m join by a random member; done, if not nil, learns when it has.
+// join has m join by a random member that has done so itself; done, if not nil, learns when it has.
 func (w *world) join(m *member, done func(error)) {
-	by := w.any(func(x *member) bool { return x != m && !x.hidden() && !x.liar })
+	by := w.any(func(x *member) bool { return x.joined && !x.hidden() && !x.liar })
 	check(m.AddContact(w.Now(), by.contact))
 	m.Bootstrap(w.Now(), func(err error) {
-		if err != nil {
+		if m.joined = err == nil; err != nil {
 			w.joinErr++
 		}
 		if done != nil {

@@ -62,6 +62,9 @@ func printMetrics[M any](r *report, metrics []metric[M], subjects []string, take
 			for _, m := range taken[name] {
 				figures = append(figures, metric.figure(m))
 			}
+			if len(figures) == 0 {
+				continue // it has failed
+			}
 			rows = append(rows, newRow(metric.name, name, metric.unit, figures))
 		}
 		r.print(rows, metric.goals)

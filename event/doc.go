@@ -22,8 +22,9 @@
 // the one order in which the emitter took them, handlers one event at a time.
 // Each has a queue of its own, of fixed length. When it is full the subscription's
 // [Overflow] decides what is lost; that is counted, and seen by the subscriber as
-// a gap in [Event].Number. A handler that panics loses its event, not the program
-// and not its subscription: it is logged and counted.
+// a gap in [Event].Number. A handler that panics, or ends its goroutine by
+// runtime.Goexit, loses its event, not the program and not its subscription: it is
+// logged and counted.
 //
 // # Goroutines
 //

@@ -36,6 +36,7 @@ type Emitter struct {
 	named  map[string][]*Subscription // those that want some; no entry is empty
 	// Subscriptions, ended or not, whose handler has not returned for good.
 	handlers map[*Subscription]struct{}
+	cut      error // why a Close did not wait for all; nil otherwise
 
 	emitted, dropped, panics, mismatched atomic.Uint64
 }
@@ -44,8 +45,8 @@ type Emitter struct {
 type Stats struct {
 	Subscriptions int    // gauge
 	Emitted       uint64 // events
-	Dropped       uint64 // events that one subscription each has lost, being behind
-	Panics        uint64 // of handlers
+	Dropped       uint64 // events that one subscription each has lost, being behind, or by a Close that could not wait
+	Panics        uint64 // of handlers, and ends of their goroutine
 	Mismatched    uint64 // payloads that were not of the type that a Topic's subscriber wants
 }
 
@@ -149,9 +150,9 @@ func (e *Emitter) Stats() Stats {
 // Close ends the emitter and all subscriptions. Handlers get what is queued for
 // them, and Close returns when they are done; channels and loops end behind what
 // is queued. When ctx ends first, the handlers' contexts end, what is queued for
-// them is dropped, and Close returns ctx's cause without waiting on: a handler
-// that ignores its context can't be stopped. So a handler must not call Close,
-// which would wait for it.
+// them is dropped, and counted, and Close returns ctx's cause without waiting on, as
+// every Close from then on: a handler that ignores its context can't be stopped. So a
+// handler must not call Close, which would wait for it.
 func (e *Emitter) Close(ctx context.Context) error {
 	e.mu.Lock()
 	e.closed = true
@@ -169,13 +170,19 @@ func (e *Emitter) Close(ctx context.Context) error {
 		select {
 		case <-s.handled:
 		case <-ctx.Done():
+			e.mu.Lock()
+			if e.cut == nil {
+				e.cut = context.Cause(ctx)
+			}
+			e.mu.Unlock()
 			for _, s := range running {
 				s.cancel()
 			}
-			return context.Cause(ctx)
 		}
 	}
-	return nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.cut
 }
 
 func (e *Emitter) addLocked(s *Subscription) {

@@ -122,7 +122,8 @@ func (s *Subscription) Err() error {
 	return s.err
 }
 
-// Dropped returns how many events this subscription has lost by being behind.
+// Dropped returns how many events this subscription has lost by being behind, or
+// by an [Emitter.Close] that could not wait for its handler.
 func (s *Subscription) Dropped() uint64 { return s.dropped.Load() }
 
 // put queues an event, or what the policy makes of it. e.mu is held, so nobody
@@ -170,31 +171,43 @@ func (s *Subscription) endLocked(why error) {
 	s.e.removeLocked(s)
 }
 
-// run is the goroutine of a handler. A handler that ends it, by runtime.Goexit,
-// ends its subscription.
+// run is the goroutine of a handler.
 func (s *Subscription) run(handler func(context.Context, Event)) {
+	over := false
 	defer func() {
+		if !over { // the handler has ended this goroutine
+			go s.run(handler)
+			return
+		}
 		s.cancel()
 		s.e.mu.Lock()
-		s.endLocked(nil)
 		delete(s.e.handlers, s)
 		s.e.mu.Unlock()
 		close(s.handled)
 	}()
 	for ev := range s.queue {
-		if s.ctx.Err() != nil {
-			return
+		if s.ctx.Err() == nil {
+			s.call(handler, ev)
+		} else if s.Err() != nil { // nobody has asked to lose it, as by Stop
+			s.lose()
 		}
-		s.call(handler, ev)
 	}
+	over = true
 }
 
 func (s *Subscription) call(handler func(context.Context, Event), ev Event) {
+	returned := false
 	defer func() {
-		if r := recover(); r != nil {
-			s.e.panics.Add(1)
-			s.e.log("event handler panicked", "event", ev.Name, "panic", r, "stack", string(debug.Stack()))
+		if returned {
+			return
 		}
+		v := recover()
+		if v == nil {
+			v = "it has ended its goroutine"
+		}
+		s.e.panics.Add(1)
+		s.e.log("event handler panicked", "event", ev.Name, "panic", v, "stack", string(debug.Stack()))
 	}()
 	handler(s.ctx, ev)
+	returned = true
 }

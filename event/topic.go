@@ -61,14 +61,19 @@ func (t Topic[T]) All(ctx context.Context, e *Emitter) iter.Seq[T] {
 }
 
 func (t Topic[T]) payload(e *Emitter, ev Event) (T, bool) {
-	v, ok := ev.Payload.(T)
-	if ev.Payload == nil {
-		ok = any(v) == nil // the nil of an interface type
-	}
+	v, ok := payload[T](ev)
 	if !ok {
 		e.mismatched.Add(1)
 		e.log("event with a payload that is not of its topic's type", "event", ev.Name,
 			"type", fmt.Sprintf("%T", ev.Payload), "want", reflect.TypeFor[T]().String())
+	}
+	return v, ok
+}
+
+// payload returns an event's payload if it is of type T.
+func payload[T any](ev Event) (v T, ok bool) {
+	if v, ok = ev.Payload.(T); ev.Payload == nil {
+		ok = reflect.TypeFor[T]().Kind() == reflect.Interface
 	}
 	return v, ok
 }
@@ -78,7 +83,7 @@ func (t Topic[T]) payload(e *Emitter, ev Event) (T, bool) {
 func Payloads[T any](events iter.Seq[Event]) iter.Seq[T] {
 	return func(yield func(T) bool) {
 		for ev := range events {
-			if v, ok := ev.Payload.(T); ok && !yield(v) {
+			if v, ok := payload[T](ev); ok && !yield(v) {
 				return
 			}
 		}

@@ -137,19 +137,15 @@ func (b *Broadcaster) Close() error {
 }
 
 // Pieces subscribes for the duration of the loop, which begins at the newest
-// restart that is in the window, or the first one to come. It yields every piece
-// from there on, in order, but for what Piece.Skipped says, and ends with ctx or
-// behind Close. Who is so far behind at Close that no restart is left to go on at
-// has lost the rest: the source's last piece should be a restart, or say itself
+// restart that is in the window then, or at the first one to come. It yields every
+// piece from there on, in order, but for what Piece.Skipped says, and ends with ctx
+// or behind Close. Who is so far behind at Close that no restart is left to go on
+// at has lost the rest: the source's last piece should be a restart, or say itself
 // that it is the last. What the loop does with a piece takes as long as it takes.
 func (b *Broadcaster) Pieces(ctx context.Context) iter.Seq[Piece] {
 	return func(yield func(Piece) bool) {
-		b.mu.Lock()
-		b.initLocked()
-		b.mu.Unlock()
-		b.subscribers.Add(1)
+		c := b.subscribe()
 		defer b.subscribers.Add(-1)
-		var c cursor
 		for ctx.Err() == nil {
 			p, ok, more := b.next(&c)
 			switch {
@@ -171,8 +167,28 @@ func (b *Broadcaster) Pieces(ctx context.Context) iter.Seq[Piece] {
 
 // cursor is a subscriber's place.
 type cursor struct {
-	next  uint64 // number of the piece that it wants; 0 before its first
-	going bool   // it has begun, and every piece since then was there
+	next  uint64 // number of the first piece that it has not had
+	state cursorState
+}
+
+type cursorState uint8
+
+const (
+	cursorWaits cursorState = iota // for the first restart from next on
+	cursorGoes                     // wants next
+	cursorLost                     // next has been given up: goes on at the newest restart
+)
+
+// subscribe returns the place of a new subscriber.
+func (b *Broadcaster) subscribe() cursor {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.initLocked()
+	b.subscribers.Add(1)
+	if b.restart >= b.first {
+		return cursor{b.restart, cursorGoes}
+	}
+	return cursor{b.first + uint64(len(b.log)), cursorWaits}
 }
 
 // next returns the subscriber's next piece; or, if there is none yet, what will
@@ -180,26 +196,33 @@ type cursor struct {
 func (b *Broadcaster) next(c *cursor) (p Piece, ok bool, more <-chan struct{}) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if c.going && c.next < b.first {
-		c.going = false
-	}
-	if !c.going && b.restart > 0 && b.restart >= max(c.next, b.first) {
-		if c.next > 0 {
-			p.Skipped = b.restart - c.next
-			b.skipped.Add(p.Skipped)
-			b.restarts.Add(1)
+	end := b.first + uint64(len(b.log))
+	switch {
+	case c.next < b.first:
+		c.state = cursorLost
+	case c.state == cursorWaits:
+		for c.next < end && !b.log[c.next-b.first].restart {
+			c.next++
 		}
-		c.next, c.going = b.restart, true
-	}
-	if end := b.first + uint64(len(b.log)); !c.going || c.next == end {
-		if b.closed {
-			if c.next > 0 && c.next < end { // there is no restart to go on at
-				b.skipped.Add(end - c.next)
-				c.next = end
-			}
-			return p, false, nil
+		if c.next < end {
+			c.state = cursorGoes
 		}
-		return p, false, b.more
+	}
+	if c.state == cursorLost && b.restart >= max(c.next, b.first) {
+		p.Skipped = b.restart - c.next
+		b.skipped.Add(p.Skipped)
+		b.restarts.Add(1)
+		c.next, c.state = b.restart, cursorGoes
+	}
+	if c.state != cursorGoes || c.next == end {
+		if !b.closed {
+			return p, false, b.more
+		}
+		if c.state == cursorLost { // there is no restart to go on at
+			b.skipped.Add(end - c.next)
+			c.next, c.state = end, cursorGoes
+		}
+		return p, false, nil
 	}
 	stored := &b.log[c.next-b.first]
 	p.Data, p.Number, p.Time, p.Restart = stored.data, c.next, stored.time, stored.restart

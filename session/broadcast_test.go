@@ -42,6 +42,29 @@ func (f *follow) take(t *testing.T, p Piece) {
 }
 
 // What a subscriber has lost when the source ends is counted.
+// Who waits for the first restart begins there, however many have come before he
+// has had the time to look.
+func TestBroadcastBeginsAtFirstRestart(t *testing.T) {
+	var b Broadcaster
+	if err := b.Send([]byte("change"), false); err != nil { // of what nobody has seen
+		t.Fatal(err)
+	}
+	c := b.subscribe()
+	for i := range 30 {
+		if err := b.Send([]byte{byte(i)}, i%10 == 5); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want := uint64(7); want <= 31; want++ {
+		if p, ok, _ := b.next(&c); !ok || p.Number != want || p.Skipped != 0 {
+			t.Fatalf("%+v, %v, want piece %d", p, ok, want)
+		}
+	}
+	if late := b.subscribe(); late.next != 27 {
+		t.Errorf("who comes later begins at %d, want the newest restart", late.next)
+	}
+}
+
 func TestBroadcastEndsWithoutRestart(t *testing.T) {
 	b := Broadcaster{Window: 10 * (100 + pieceCost)}
 	_ = b.Send(numbered(1, 100), true)

@@ -89,6 +89,12 @@ type Config struct {
 	Datagram func(b []byte, from netip.AddrPort)
 }
 
+// Validate returns the ErrConfig that [NewEndpoint] would, or nil.
+func (c Config) Validate() error {
+	_, err := c.withDefaults()
+	return err
+}
+
 func (c Config) withDefaults() (Config, error) {
 	if c.Identity == nil || c.Keyring == nil {
 		return c, fmt.Errorf("%w: Identity and Keyring are needed", ErrConfig)
@@ -98,16 +104,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	set(&c.HandshakeTimeout, 5*time.Second)
 	set(&c.IdleTimeout, 30*time.Second)
-	if c.IdleTimeout > 0 {
-		c.IdleTimeout = max(c.IdleTimeout, time.Second)
-	}
 	set(&c.KeepAlive, c.IdleTimeout/3)
 	set(&c.Linger, 5*time.Second)
 	set(&c.MaxSessions, 10_000)
 	set(&c.MaxHalfOpen, 256)
 	set(&c.MaxPeerSessions, 64)
 	set(&c.MaxStreams, 1024)
-	c.MaxStreams = min(c.MaxStreams, maxStreamsLimit)
 	set(&c.MaxTotalStreams, 16_384)
 	least := int64(c.MaxSessions) * c.guarantee()
 	set(&c.Memory, max(512<<20, 2*least))
@@ -141,7 +143,7 @@ func (c *Config) check() error {
 		v, least, most int64
 	}{
 		{"HandshakeTimeout", int64(c.HandshakeTimeout), 1, duration},
-		{"IdleTimeout", int64(c.IdleTimeout), 1, duration},
+		{"IdleTimeout", int64(c.IdleTimeout), int64(time.Second), duration},
 		{"Linger", int64(c.Linger), 1, duration},
 		{"MaxSessions", int64(c.MaxSessions), 1, math.MaxInt32},
 		{"MaxPeerSessions", int64(c.MaxPeerSessions), 1, math.MaxInt32},

@@ -63,6 +63,9 @@ func NewEndpoint(conn transport.Conn, cfg Config) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	if conn == nil {
+		return nil, fmt.Errorf("%w: no carrier", ErrConfig)
+	}
 	e := &Endpoint{
 		link: &link{datagrams: conn}, cfg: cfg,
 		hints:      rate.NewLimiter(10, 10),

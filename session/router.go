@@ -23,7 +23,7 @@ type Overflow uint8
 const (
 	OverflowError      Overflow = iota // fail with ErrQueueFull, for this endpoint alone
 	OverflowDropOldest                 // give up what has waited longest
-	OverflowBlock                      // wait for room, and so let who routes go at the endpoint's pace
+	OverflowBlock                      // wait for room: who routes goes at the endpoint's pace
 )
 
 // MaxQueue is the longest queue that an endpoint can have, in pieces. The memory
@@ -37,14 +37,14 @@ var (
 	ErrNoEndpoint = errors.New("session: no endpoint of that name")
 	// ErrEndpointExists reports a name that is taken.
 	ErrEndpointExists = errors.New("session: an endpoint of that name exists")
-	// ErrSinkPanic reports a sink that has panicked.
+	// ErrSinkPanic reports a sink that has panicked, or ended its goroutine.
 	ErrSinkPanic = errors.New("session: the endpoint's sink panicked")
 )
 
 // Sink takes what is routed to an endpoint, in order, one piece at a time: a
 // function, a channel ([ChannelSink]), a session ([Session.FrameSink]) or a
 // stream ([Stream.MessageSink]). An error is counted and kept (see RouteStats);
-// the next piece comes all the same. So it is with a panic, which becomes an
+// the next piece comes all the same. So it is with a panic, or runtime.Goexit, which becomes an
 // ErrSinkPanic. ctx ends when the endpoint is removed, or when Close cannot wait any
 // longer.
 type Sink func(ctx context.Context, p []byte) error
@@ -68,8 +68,8 @@ type RouteStats struct {
 
 // EndpointManager routes bytes to named endpoints, each with a queue of its
 // own, so that a slow one never delays another, unless it is asked to: Route
-// waits for an endpoint of policy OverflowBlock, and meanwhile routes nothing
-// else. What a name means, and what the bytes mean, is the application's matter.
+// waits for an endpoint of policy OverflowBlock, and who has called it routes
+// nothing else meanwhile. What a name means, and what the bytes mean, is the application's matter.
 //
 //	var endpoints session.EndpointManager
 //	err := endpoints.Add("bob", stream.MessageSink(), session.RouteOptions{})
@@ -86,8 +86,8 @@ type EndpointManager struct {
 
 	mu     sync.RWMutex
 	routes map[string]*route
-	ending map[string]*route // those that Close has ended
 	closed bool
+	cut    error // why a Close did not wait for all; nil otherwise
 }
 
 // route is one endpoint: a queue and the goroutine that empties it.
@@ -116,7 +116,7 @@ func (m *EndpointManager) Add(name string, sink Sink, opts RouteOptions) error {
 	case sink == nil:
 		return fmt.Errorf("%w: endpoint %q has no sink", ErrConfig, name)
 	case opts.Queue < 0 || opts.Queue > MaxQueue:
-		return fmt.Errorf("%w: endpoint %q has a queue of %d pieces; possible are 1 to %d", ErrConfig, name, opts.Queue, MaxQueue)
+		return fmt.Errorf("%w: endpoint %q has a queue of %d pieces; possible are 1 to %d, and 0 for 64", ErrConfig, name, opts.Queue, MaxQueue)
 	case opts.Overflow > OverflowBlock:
 		return fmt.Errorf("%w: endpoint %q has an unknown overflow policy, %d", ErrConfig, name, opts.Overflow)
 	}
@@ -137,11 +137,7 @@ func (m *EndpointManager) Add(name string, sink Sink, opts RouteOptions) error {
 		m.routes = make(map[string]*route)
 	}
 	m.routes[name] = r
-	go func() {
-		defer close(r.done)
-		defer m.drop(r) // a sink may end its goroutine, by runtime.Goexit
-		r.run()
-	}()
+	go r.run()
 	return nil
 }
 
@@ -160,31 +156,21 @@ func (m *EndpointManager) Remove(name string) error {
 	return nil
 }
 
-// drop removes an endpoint that has ended, if it is still there.
-func (m *EndpointManager) drop(r *route) {
-	r.cancel()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.routes[r.name] == r {
-		delete(m.routes, r.name)
-	}
-}
-
 // Close ends all endpoints, each behind what is queued for it, and returns when
-// their sinks have returned. A Route that comes later, or still waits for room,
-// gets ErrNoEndpoint. When ctx ends first, the sinks' contexts end, what is
-// queued is dropped, and Close returns ctx's cause without waiting on: a sink
-// that ignores its context cannot be stopped. So a sink must not call Close, which
-// would wait for it.
+// their sinks have returned; Stats says what became of the pieces. A Route that
+// comes later, or still waits for room, gets ErrClosed. When ctx ends first, the
+// sinks' contexts end, what is queued is dropped, and Close returns ctx's cause
+// without waiting on, as every Close from then on: a sink that ignores its context
+// cannot be stopped. So a sink must not call Close, which would wait for it.
 func (m *EndpointManager) Close(ctx context.Context) error {
 	m.mu.Lock()
 	if !m.closed {
-		m.closed, m.ending, m.routes = true, m.routes, nil
-		for _, r := range m.ending {
+		m.closed = true
+		for _, r := range m.routes {
 			close(r.last)
 		}
 	}
-	ending := m.ending
+	ending := slices.Collect(maps.Values(m.routes))
 	m.mu.Unlock()
 	for _, r := range ending {
 		select {
@@ -195,19 +181,26 @@ func (m *EndpointManager) Close(ctx context.Context) error {
 		select {
 		case <-r.done:
 		case <-ctx.Done():
+			m.mu.Lock()
+			if m.cut == nil {
+				m.cut = context.Cause(ctx)
+			}
+			m.mu.Unlock()
 			for _, r := range ending {
 				r.cancel()
 			}
-			return context.Cause(ctx)
 		}
 	}
-	return nil
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.cut
 }
 
 // Route queues p, which must not be changed any more, for the endpoints of
 // these names. Where one of policy OverflowBlock has no room, Route waits for it
 // until ctx ends; the others have p by then. Errors of several endpoints are
-// joined: ErrNoEndpoint, ErrQueueFull, ctx's cause.
+// joined: ErrNoEndpoint, ErrQueueFull, ErrClosed, ctx's cause. A name that comes twice
+// gets p twice.
 func (m *EndpointManager) Route(ctx context.Context, p []byte, names ...string) error {
 	return m.route(ctx, p, func(yield func(string, *route) bool) {
 		for _, name := range names {
@@ -234,6 +227,10 @@ func (m *EndpointManager) route(ctx context.Context, p []byte, to iter.Seq2[stri
 	var full []*result
 	var errs []error
 	m.mu.RLock()
+	if m.closed {
+		m.mu.RUnlock()
+		return ErrClosed
+	}
 	for name, r := range to {
 		if r == nil {
 			errs = append(errs, fmt.Errorf("%w: %q", ErrNoEndpoint, name))
@@ -261,7 +258,8 @@ func (m *EndpointManager) route(ctx context.Context, p []byte, to iter.Seq2[stri
 	return errors.Join(errs...)
 }
 
-// Stats yields the counters of all endpoints, by name.
+// Stats yields the counters of all endpoints, by name, behind Close those that
+// there were then.
 func (m *EndpointManager) Stats() iter.Seq[RouteStats] {
 	m.mu.RLock()
 	all := make([]RouteStats, 0, len(m.routes))
@@ -317,7 +315,7 @@ func (r *route) put(ctx context.Context, p []byte) error {
 	case r.queue <- p:
 		return nil
 	case <-r.last:
-		return ErrNoEndpoint
+		return ErrClosed
 	case <-r.ctx.Done():
 		return ErrNoEndpoint
 	case <-ctx.Done():
@@ -327,8 +325,21 @@ func (r *route) put(ctx context.Context, p []byte) error {
 }
 
 // run empties the queue until the endpoint is removed, or is ended and the queue
-// empty.
+// empty. What is left then is counted as dropped.
 func (r *route) run() {
+	over := false
+	defer func() {
+		if !over { // the sink has ended this goroutine
+			go r.run()
+			return
+		}
+		r.wait.Wait() // they don't any more
+		for len(r.queue) > 0 {
+			<-r.queue
+			r.dropped.Add(1)
+		}
+		close(r.done)
+	}()
 	for r.ctx.Err() == nil {
 		select {
 		case p := <-r.queue:
@@ -341,34 +352,42 @@ func (r *route) run() {
 			r.deliver(p)
 		case <-r.ctx.Done():
 		case <-r.last:
-			r.wait.Wait()
-			if len(r.queue) == 0 {
+			if r.wait.Wait(); len(r.queue) == 0 {
+				over = true
 				return
 			}
 		}
 	}
+	over = true
 }
 
 // deliver calls the sink, and counts.
 func (r *route) deliver(p []byte) {
-	if err := r.call(p); err != nil {
-		r.failed.Add(1)
-		r.lastErr.Store(&err)
-		return
-	}
-	r.delivered.Add(1)
-}
-
-func (r *route) call(p []byte) (err error) {
+	returned := false
 	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("%w: %v", ErrSinkPanic, v)
-			if r.log != nil {
-				r.log.Error("sink of an endpoint panicked", "endpoint", r.name, "panic", v, "stack", string(debug.Stack()))
-			}
+		if returned {
+			return
+		}
+		v := recover()
+		if v == nil {
+			v = "it has ended its goroutine"
+		}
+		r.fail(fmt.Errorf("%w: %v", ErrSinkPanic, v))
+		if r.log != nil {
+			r.log.Error("sink of an endpoint panicked", "endpoint", r.name, "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
-	return r.sink(r.ctx, p)
+	err := r.sink(r.ctx, p)
+	if returned = true; err != nil {
+		r.fail(err)
+	} else {
+		r.delivered.Add(1)
+	}
+}
+
+func (r *route) fail(err error) {
+	r.failed.Add(1)
+	r.lastErr.Store(&err)
 }
 
 // ChannelSink sends what is routed to it to a channel, and waits for who reads
@@ -390,7 +409,9 @@ func (s *Session) FrameSink(t frame.Type, stream uint16) Sink {
 	return func(ctx context.Context, p []byte) error { return s.SendFrame(ctx, t, stream, p) }
 }
 
-// MessageSink sends what is routed to it as messages on a stream.
+// MessageSink sends what is routed to it as messages on a stream. Where the sink
+// is interrupted within a message, by Remove or a Close that cannot wait, the
+// stream is reset, since half a message is on it.
 func (st *Stream) MessageSink() Sink {
 	return func(ctx context.Context, p []byte) error {
 		stop := context.AfterFunc(ctx, func() { st.Reset(0) })

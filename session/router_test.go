@@ -259,13 +259,16 @@ func TestCloseDrainsEndpoints(t *testing.T) {
 		if d := time.Since(start); d != 3*time.Second || !slices.Equal(got, []string{"1", "2", "3"}) {
 			t.Errorf("closed after %v, delivered %q", d, got)
 		}
-		if err := <-waiting; !errors.Is(err, ErrNoEndpoint) {
+		if err := <-waiting; !errors.Is(err, ErrClosed) {
 			t.Errorf("who waited for room: %v", err)
 		}
-		if err := m.Route(t.Context(), nil, "x"); !errors.Is(err, ErrNoEndpoint) {
-			t.Errorf("routed behind Close: %v", err)
+		if err1, err2 := m.Route(t.Context(), nil, "x"), m.Broadcast(t.Context(), nil); !errors.Is(err1, ErrClosed) || !errors.Is(err2, ErrClosed) {
+			t.Errorf("routed behind Close: %v, %v", err1, err2)
 		}
 		closeEndpoints(t, &m) // a second time
+		if st := routeStats(t, &m, "x"); st.Delivered != 3 {
+			t.Errorf("behind Close: %+v", st)
+		}
 	})
 }
 
@@ -297,21 +300,36 @@ func TestCloseEndpointsInTime(t *testing.T) {
 			t.Errorf("%d calls, interrupted: %v", calls, interrupted)
 		}
 		close(release)
-		closeEndpoints(t, &m)
+		if err := m.Close(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a second Close is content with what the first has dropped: %v", err)
+		}
+		if st := routeStats(t, &m, "waits"); st.Failed != 1 || st.Dropped != 1 {
+			t.Errorf("%+v", st)
+		}
 	})
 }
 
-// A sink that ends its goroutine ends its endpoint.
+// A sink that ends its goroutine, as t.FailNow does, has failed with its piece.
 func TestSinkGoexit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m EndpointManager
-		_ = m.Add("x", func(context.Context, []byte) error { runtime.Goexit(); return nil }, RouteOptions{})
-		_ = m.Route(t.Context(), nil, "x")
-		synctest.Wait()
-		if err := m.Route(t.Context(), nil, "x"); !errors.Is(err, ErrNoEndpoint) {
-			t.Errorf("routed to an endpoint without a goroutine: %v", err)
+		var got []string
+		_ = m.Add("x", func(_ context.Context, p []byte) error {
+			if string(p) == "bad" {
+				runtime.Goexit()
+			}
+			got = append(got, string(p))
+			return nil
+		}, RouteOptions{})
+		for _, p := range []string{"a", "bad", "b"} {
+			if err := m.Route(t.Context(), []byte(p), "x"); err != nil {
+				t.Error(err)
+			}
 		}
 		closeEndpoints(t, &m)
+		if st := routeStats(t, &m, "x"); st.Delivered != 2 || st.Failed != 1 || !errors.Is(st.LastErr, ErrSinkPanic) || !slices.Equal(got, []string{"a", "b"}) {
+			t.Errorf("%+v, got %q", st, got)
+		}
 	})
 }
 

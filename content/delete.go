@@ -17,6 +17,9 @@ func (s *Store) Delete(ctx context.Context, hashes ...stc.Hash) error {
 	}
 	defer s.exit()
 	for len(hashes) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		n := min(len(hashes), deleteBatch)
 		if err := s.awaitClaims(ctx, hashes[:n]); err != nil {
 			return err

@@ -28,7 +28,7 @@ type Storage interface {
 	Has(h stc.Hash) (bool, error)
 	// Delete removes blobs. Hashes that are not here are ignored. Errors: ErrClosed, ctx's.
 	Delete(ctx context.Context, hashes ...stc.Hash) error
-	// All yields the blobs in no order. Those put or deleted meanwhile come or don't. It ends with the first error: ErrClosed, ctx's.
+	// All yields the blobs in no order. Close waits for loops over a Store, so it must not be called in one. Those put or deleted meanwhile come or don't. It ends with the first error: ErrClosed, ctx's.
 	All(ctx context.Context) iter.Seq2[BlobInfo, error]
 	// Close frees what the storage holds; of a Memory that is everything. Every method gives ErrClosed afterwards.
 	Close() error

@@ -18,7 +18,7 @@ type Config struct {
 	// Key seals everything at rest; it comes from stc.Identity.StoreKey. It is required. A store opens only with the key that it was made with.
 	Key [32]byte
 	// MaxBytes bounds the bytes of all blobs that the store has a copy of. Where more is to be stored, contents that are only cached are dropped,
-	// the least recently used first; if that is not enough, storing fails with ErrLimit. What the disk holds is up to 2 % more, and
+	// the least recently used first, with blobs that are part of no content; if that is not enough, storing fails with ErrLimit. What the disk holds is up to 2 % more, and
 	// what is being written. 0 is no limit.
 	MaxBytes uint64
 	// OnDrop, if not nil, is called for each cached content that is dropped, by GC or for its room. It must return at once.

@@ -317,6 +317,58 @@ func TestBoundedStreamKeepsItsWord(t *testing.T) {
 	}
 }
 
+// A loop over SegmentsFrom that is left goes on where it was, with what it had
+// taken from the channel.
+func TestSegmentsFromGoesOn(t *testing.T) {
+	data := bytes.Repeat([]byte("0123456789"), 500)
+	in := make(chan []byte, 1)
+	in <- data
+	close(in)
+	e, d := testEncoder(t, StreamConfig{SegmentSize: StreamOverhead + 300}), testDecoder(t, StreamDecoderConfig{})
+	var file bytes.Buffer
+	for loops := 0; ; loops++ {
+		if loops > 100 {
+			t.Fatal("there is no end")
+		}
+		var last error
+		for segment, err := range e.SegmentsFrom(t.Context(), in) {
+			file.Write(segment)
+			last = err
+			break
+		}
+		if last != nil {
+			t.Fatal(last)
+		}
+		if e.ended {
+			break
+		}
+	}
+	if got, err := io.ReadAll(NewStreamReader(&file, d)); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
+	}
+}
+
+// A stream that has ended, or failed to, says so whoever asks, and again.
+func TestEndIsRemembered(t *testing.T) {
+	e := testEncoder(t, StreamConfig{})
+	if _, err := e.End(nil); err != nil {
+		t.Fatal(err)
+	}
+	var last error
+	for _, err := range e.Segments(bytes.NewReader([]byte("more"))) {
+		last = err
+	}
+	if last != ErrStreamEnded {
+		t.Errorf("segments of a stream that has ended: %v", last)
+	}
+	w := NewStreamWriter(io.Discard, testEncoder(t, StreamConfig{Mode: StreamBounded, Size: 10}))
+	for range 2 {
+		if err := w.Close(); !errors.Is(err, ErrStreamSize) {
+			t.Errorf("closed ten bytes early: %v", err)
+		}
+	}
+}
+
 // A live segment goes out with what a Read has returned, not when it is full.
 func TestLiveSegmentsGoOutAtOnce(t *testing.T) {
 	r, w := io.Pipe()

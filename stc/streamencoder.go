@@ -34,6 +34,7 @@ type StreamEncoder struct {
 	flushAfter time.Duration
 	ended      bool
 	out        []byte // what the iterators yield
+	rest       []byte // of what SegmentsFrom had taken from its channel when its loop was left
 }
 
 // NewStreamEncoder returns the encoder of a new stream under a key of 32 secret random bytes, as from Keyring.StreamKey or
@@ -151,9 +152,14 @@ func (e *StreamEncoder) seal(dst []byte, last bool) []byte {
 
 // Segments yields the segments of all that r has, the last one included, each valid until the next step. A bounded stream's are full. A live
 // stream's segment goes out with what one Read has returned, or, with FlushAfter, when it is full or a Read returns that late; for a source
-// that pauses, SegmentsFrom keeps to the time. An error of r, or ErrStreamSize, ends the iteration and not the stream.
+// that pauses, SegmentsFrom keeps to the time. An error of r, or ErrStreamSize, ends the iteration and not the stream; of one that
+// has ended there is only ErrStreamEnded.
 func (e *StreamEncoder) Segments(r io.Reader) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
+		if e.ended {
+			yield(nil, ErrStreamEnded)
+			return
+		}
 		in := make([]byte, e.room)
 		for !e.ended {
 			whole := e.head.bounded() && e.taken == e.head.size
@@ -200,7 +206,8 @@ func (e *StreamEncoder) Segments(r io.Reader) iter.Seq2[[]byte, error] {
 
 // SegmentsFrom yields the segments of the bytes that come from in, the last one when in is closed, each valid until the next step. A
 // segment goes out when it is full, when FlushAfter is over, and without FlushAfter as soon as in has nothing more at the moment. It starts
-// no goroutine: the time passes in the consumer's. The end of ctx ends the iteration with its cause, and not the stream.
+// no goroutine: the time passes in the consumer's. The end of ctx ends the iteration with its cause, and not the stream. A loop that is left
+// may be begun again, also on another channel, and goes on where it was.
 func (e *StreamEncoder) SegmentsFrom(ctx context.Context, in <-chan []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		timer := time.NewTimer(time.Hour)
@@ -209,6 +216,12 @@ func (e *StreamEncoder) SegmentsFrom(ctx context.Context, in <-chan []byte) iter
 			if ctx.Err() != nil {
 				yield(nil, context.Cause(ctx))
 				return
+			}
+			if len(e.rest) > 0 {
+				if !e.takeRest(yield) {
+					return
+				}
+				continue
 			}
 			var flush <-chan time.Time
 			var idle <-chan struct{}
@@ -237,22 +250,30 @@ func (e *StreamEncoder) SegmentsFrom(ctx context.Context, in <-chan []byte) iter
 				e.yieldEnd(yield)
 				return
 			}
-			for now := time.Now(); len(p) > 0; {
-				n, err := e.Fill(now, p)
-				if err != nil {
-					yield(nil, err)
-					return
-				}
-				p = p[n:]
-				if e.Due(now) && !e.yieldSegment(yield) {
-					return
-				}
+			if e.rest = p; !e.takeRest(yield) {
+				return
 			}
 			if !more && !e.yieldSegment(yield) {
 				return
 			}
 		}
 	}
+}
+
+// takeRest fills segments with what has been taken from a channel.
+func (e *StreamEncoder) takeRest(yield func([]byte, error) bool) bool {
+	for now := time.Now(); len(e.rest) > 0; {
+		n, err := e.Fill(now, e.rest)
+		if err != nil {
+			yield(nil, err)
+			return false
+		}
+		e.rest = e.rest[n:]
+		if e.Due(now) && !e.yieldSegment(yield) {
+			return false
+		}
+	}
+	return true
 }
 
 var closedChannel = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()

@@ -8,7 +8,8 @@ import (
 )
 
 // StreamWriter writes a stream as segments, one behind the other, with one Write a segment. What has been written waits until a segment is
-// full, FlushAfter is over, or Flush or Close is called. It is safe for concurrent use.
+// full, FlushAfter is over, or Flush or Close is called. It is safe for concurrent use. With FlushAfter it writes from a timer's
+// goroutine as well, until Close: the writer below is the StreamWriter's until then.
 type StreamWriter struct {
 	mu    sync.Mutex // guards what follows
 	w     io.Writer
@@ -62,7 +63,7 @@ func (w *StreamWriter) Flush() error {
 }
 
 // Close sends the stream's last segment. It does not close the writer below. After an error of Write, or when bytes of a bounded stream are
-// missing (ErrStreamSize), it sends nothing, so that the other side sees a stream that was cut off.
+// missing (ErrStreamSize), it sends nothing, so that the other side sees a stream that was cut off. Called again, it returns the same.
 func (w *StreamWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -78,7 +79,7 @@ func (w *StreamWriter) Close() error {
 	if err == nil {
 		err = w.put(out)
 	}
-	if w.err == nil {
+	if w.err = err; err == nil {
 		w.err = ErrStreamEnded
 	}
 	return err

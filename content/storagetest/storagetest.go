@@ -220,6 +220,9 @@ func endedContext(t *testing.T, s content.Storage) {
 	if _, err := s.Put(ctx, random(2, 100)); !errors.Is(err, context.Canceled) {
 		t.Errorf("Put: %v", err)
 	}
+	if err := s.Delete(ctx, h); !errors.Is(err, context.Canceled) {
+		t.Errorf("Delete: %v", err)
+	}
 	var last error
 	for _, err := range s.All(ctx) {
 		last = err

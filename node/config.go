@@ -72,8 +72,8 @@ type Config struct {
 	// Session.Congestion.
 	Background bool
 	// Session tunes the sessions. Identity, Keyring, Logger, Datagram and
-	// Frames (see HandleFrame) are the node's own. Unless set, Linger is 1 s, MaxStreams 256, and
-	// MaxSessions twice that of the node.
+	// Frames (see HandleFrame) are the node's own. Unless set, Linger is 1 s,
+	// MaxStreams 256, and MaxSessions twice that of the node.
 	Session session.Config
 	// MaxSessions bounds the sessions with other nodes. When it is reached,
 	// unused ones are closed first. 1,000.
@@ -113,8 +113,8 @@ func (c Config) withDefaults() (Config, error) {
 			c.Listen = ":0"
 		}
 	}
-	if c.Background {
-		c.Session.Congestion = session.CongestionBackground
+	if c.DialOnly && c.WebSocketListen != "" {
+		return c, fmt.Errorf("%w of a node: DialOnly takes no sessions, so WebSocketListen must be empty", ErrConfig)
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil && c.Conn == nil {
 		return c, fmt.Errorf("%w: listen address %q is not of the form host:port", ErrAddress, c.Listen)
@@ -139,8 +139,36 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("%w of a node: %s is %d, less than %d", ErrConfig, f.name, f.v, f.min)
 		}
 	}
+	for _, a := range c.Bootstrap {
+		if a == (Address{}) {
+			return c, fmt.Errorf("%w of a node: an empty address in Bootstrap", ErrConfig)
+		}
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.fillSession()
+	if err := c.Session.Validate(); err != nil {
+		return c, fmt.Errorf("node: Session: %w", err)
+	}
 	return c, nil
+}
+
+// fillSession sets what a node's sessions have of the node.
+func (c *Config) fillSession() {
+	s := &c.Session
+	s.Identity, s.Keyring, s.Logger, s.Datagram, s.Frames = c.Identity, c.Keyring, c.Logger, nil, new(session.Dispatcher)
+	s.Frames.Logger = c.Logger
+	if c.Background {
+		s.Congestion = session.CongestionBackground
+	}
+	if s.Linger == 0 {
+		s.Linger = defaultLinger
+	}
+	if s.MaxSessions == 0 {
+		s.MaxSessions = 2 * c.MaxSessions // the pool closes unused ones beyond its own limit
+	}
+	if s.MaxStreams == 0 {
+		s.MaxStreams = defaultMaxStreams
+	}
 }

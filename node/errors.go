@@ -42,6 +42,11 @@ var (
 	ErrWrongPeer = session.ErrWrongPeer
 	// ErrNoAnswer reports that nobody answers at an address, or not in time.
 	ErrNoAnswer = session.ErrHandshakeTimeout
+	// ErrNoWebSocket reports a URL at which no WebSocket could be opened: nobody
+	// listens there, or somebody who is no node. The cause is wrapped too.
+	ErrNoWebSocket = errors.New("node: no WebSocket")
+	// ErrSelf reports an address, or a node ID, that is this node's own.
+	ErrSelf = errors.New("node: the address is this node's own")
 	// ErrSilent reports a session whose peer has been silent for the idle
 	// timeout.
 	ErrSilent = session.ErrIdleTimeout
@@ -91,7 +96,6 @@ var (
 
 	errStopping   = fmt.Errorf("%w: the node stops", ErrState)
 	errNobodyNear = errors.New("nobody was found on the local network")
-	errSelf       = errors.New("the address is this node's own")
 	errNoAddress  = errors.New("the node has no address that it could be dialled at")
 	errUDPBlocked = errors.New("UDP seems to be blocked")
 )

@@ -59,7 +59,7 @@ func (s *search) addGiven(ctx context.Context, a Address) {
 
 // isHopeless reports whether trying again soon is not worth waiting for.
 func isHopeless(err error) bool {
-	return errors.Is(err, ErrWrongSeed) || errors.Is(err, ErrResolve) || errors.Is(err, errSelf)
+	return errors.Is(err, ErrWrongSeed) || errors.Is(err, ErrResolve) || errors.Is(err, ErrSelf)
 }
 
 // reachGiven tries all addresses that a named one stands for.
@@ -67,7 +67,7 @@ func (s *search) reachGiven(ctx context.Context, a Address) error {
 	n := s.f.n
 	switch {
 	case a.Peer == n.ID():
-		return errSelf
+		return ErrSelf
 	case s.f.sources.met(a):
 		return nil // by an earlier download of the fetch
 	}

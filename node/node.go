@@ -71,12 +71,12 @@ type Node struct {
 	joining      joining
 	transfers    transfers
 	protocols    protocols
-	frames       session.Dispatcher
 	packets      packets
 	filesChanged atomic.Uint64 // reports by the store
 }
 
-// New returns a node that does nothing yet.
+// New returns a node that does nothing yet. Errors, all about cfg: ErrConfig,
+// ErrAddress, ErrCertificate.
 func New(cfg Config) (*Node, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -91,25 +91,28 @@ func New(cfg Config) (*Node, error) {
 		packets: newPackets(),
 		limiter: swarm.NewLimiter(cfg.Limits),
 	}
-	n.frames.Logger = cfg.Logger
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	return n, nil
 }
 
 // Start opens the store, listens, and begins to join the network; Join waits
-// for that. After an error the node is stopped. Errors: content.ErrLocked if
-// another process uses the store, a *ListenError, ErrState.
+// for that. After an error the node is stopped. ctx bounds Start alone and not the
+// node; if it has ended already, nothing happens. Errors: content.ErrLocked if
+// another process uses the store, a *ListenError, ErrState, ctx's cause.
 func (n *Node) Start(ctx context.Context) error {
 	n.lifecycle.Lock()
 	defer n.lifecycle.Unlock()
 	if s := n.State(); s != StateCreated {
 		return fmt.Errorf("%w: Start of a node that is %v", ErrState, s)
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err := n.start(); err != nil {
-		n.release()
-		n.setState(StateCreated, StateStopped)
 		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 		defer cancel()
+		_ = n.release(ctx)
+		n.setState(StateCreated, StateStopped)
 		return errors.Join(err, n.closeEvents(ctx))
 	}
 	if n.cfg.LAN {
@@ -200,20 +203,9 @@ func (n *Node) startNetwork() error {
 	}
 	n.dht = d
 	cfg := n.cfg.Session
-	cfg.Identity, cfg.Keyring, cfg.Logger, cfg.Frames = n.cfg.Identity, n.cfg.Keyring, n.log, &n.frames
 	cfg.Datagram = func(b []byte, from netip.AddrPort) {
 		udp.heard()
 		d.HandleDatagram(b, from)
-	}
-	if cfg.Linger == 0 {
-		cfg.Linger = defaultLinger
-	}
-	if cfg.MaxSessions == 0 {
-		// The pool closes unused ones beyond its own limit.
-		cfg.MaxSessions = 2 * n.cfg.MaxSessions
-	}
-	if cfg.MaxStreams == 0 {
-		cfg.MaxStreams = defaultMaxStreams
 	}
 	n.endpoint, err = session.NewEndpoint(n.conn, cfg)
 	if err != nil {
@@ -240,12 +232,14 @@ func (n *Node) startNetwork() error {
 	return nil
 }
 
-// release closes what start has made, whatever that is.
-func (n *Node) release() error {
+// release closes what start has made, whatever that is. It waits for the
+// application, which may be in a handler of frames or in the store, as returned
+// does.
+func (n *Node) release(ctx context.Context) error {
 	n.stop()
 	errs := []error{n.ws.close()}
 	if n.endpoint != nil {
-		errs = append(errs, n.endpoint.Close())
+		errs = append(errs, closed(ctx, n.endpoint.Close))
 	}
 	if n.dht != nil {
 		errs = append(errs, n.dht.Close())
@@ -256,19 +250,32 @@ func (n *Node) release() error {
 		errs = append(errs, n.cfg.Conn.Close())
 	}
 	if n.store != nil {
-		errs = append(errs, n.store.Close())
+		errs = append(errs, closed(ctx, n.store.Close))
 	}
 	return errors.Join(errs...)
+}
+
+// closed calls close and returns its error, or after as long as returned waits
+// that of returned.
+func closed(ctx context.Context, close func() error) error {
+	result := make(chan error, 1)
+	if late := returned(ctx, func() { result <- close() }); late != nil {
+		return late
+	}
+	return <-result
 }
 
 // Stop ends the node in order: running fetches and seeds are cancelled, the
 // network is told that we no longer provide, the routing table is saved,
 // sessions deliver what was written and close. It takes at most about 8
 // seconds, or until ctx ends, whichever comes first; then it is done with
-// force. Further calls wait for the first and return the same. The error is
-// about what was lost, and ErrStillRunning if the application's handlers, or
-// loops over Receive, have not returned by then: they should end when their
-// context does, and cannot call Stop themselves and wait for it.
+// force. Further calls wait for the first and return the same. The error is about
+// records and files, and ErrStillRunning if the application's handlers, loops over
+// Receive or calls of the store have not returned by then: they should end when
+// their context does, and cannot call Stop themselves and wait for it. What is
+// still in the store then holds its lock until it returns. Whether all that was
+// written to a session has been delivered, the session's Err says, see
+// [session.ErrUnflushed].
 func (n *Node) Stop(ctx context.Context) error {
 	n.lifecycle.Lock()
 	defer n.lifecycle.Unlock()
@@ -279,7 +286,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	case StateStopped:
 		return n.stopErr
 	case StateCreated:
-		n.stopErr = n.release()
+		n.stopErr = n.release(ctx)
 	default:
 		n.stop()
 		opsErr := returned(ctx, func() { n.ops.Wait(); n.wg.Wait() })
@@ -288,7 +295,7 @@ func (n *Node) Stop(ctx context.Context) error {
 		if n.cfg.Dir != "" {
 			tableErr = n.saveTable()
 		}
-		n.stopErr = errors.Join(opsErr, tableErr, n.pool.close(ctx), n.release())
+		n.stopErr = errors.Join(opsErr, tableErr, n.pool.close(ctx), n.release(ctx))
 	}
 	n.setState(before, StateStopped)
 	n.stopErr = errors.Join(n.stopErr, n.closeEvents(ctx))

@@ -90,6 +90,10 @@ func TestConfigIsChecked(t *testing.T) {
 		"no keyring":  {Identity: id, Dir: "d"},
 		"bad listen":  {Identity: id, Keyring: keyring, Dir: "d", Listen: "4700"},
 		"bad limit":   {Identity: id, Keyring: keyring, Dir: "d", MaxSessions: -1},
+		"bad session": {Identity: id, Keyring: keyring, Session: session.Config{MaxStreams: 40_000}},
+		"short idle":  {Identity: id, Keyring: keyring, Session: session.Config{IdleTimeout: 1}},
+		"no address":  {Identity: id, Keyring: keyring, Bootstrap: []Address{{}}},
+		"deaf":        {Identity: id, Keyring: keyring, DialOnly: true, WebSocketListen: ":0"},
 	} {
 		if _, err := New(cfg); !errors.Is(err, ErrConfig) && !errors.Is(err, ErrAddress) {
 			t.Errorf("%s: %v", name, err)

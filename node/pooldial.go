@@ -49,7 +49,7 @@ func (p *pool) dialAny(ctx context.Context, r route) (*session.Session, error) {
 	}
 	if s.PeerID() == p.cfg.self {
 		_ = s.CloseWithError(session.CodeNone, "own address")
-		return nil, fmt.Errorf("dial %v: %w", r, errSelf)
+		return nil, fmt.Errorf("dial %v: %w", r, ErrSelf)
 	}
 	if !p.add(s, by) {
 		return nil, session.ErrClosed

@@ -96,7 +96,7 @@ func (n *Node) OpenStream(ctx context.Context, s *session.Session, protocol stri
 // [session.FrameHandler] for what a handler holds up. Frames of types without a
 // handler are dropped and counted. Errors: session.ErrFrameType.
 func (n *Node) HandleFrame(t frame.Type, handler session.FrameHandler) error {
-	return n.frames.Handle(t, handler)
+	return n.cfg.Session.Frames.Handle(t, handler)
 }
 
 // openOn opens a stream on a session, behind its preamble.
@@ -170,10 +170,10 @@ type ApplicationStats struct {
 func (n *Node) application() ApplicationStats {
 	return ApplicationStats{
 		Handlers:            int(n.protocols.running.Load()),
-		HandlerPanics:       n.protocols.panics.Load() + n.frames.Panics(),
+		HandlerPanics:       n.protocols.panics.Load() + n.cfg.Session.Frames.Panics(),
 		UnknownStreams:      n.protocols.unknown.Load(),
-		FramesHandled:       n.frames.Handled(),
-		UnknownFrames:       n.frames.Unknown(),
+		FramesHandled:       n.cfg.Session.Frames.Handled(),
+		UnknownFrames:       n.cfg.Session.Frames.Unknown(),
 		PacketsSent:         n.packets.sent.Load(),
 		PacketsReceived:     n.packets.received.Load(),
 		PacketBytesSent:     n.packets.bytesSent.Load(),

@@ -186,7 +186,7 @@ func (d *dialer) dialURL(ctx context.Context, r route, peer stc.Hash) (reached, 
 	defer cancel()
 	carrier, err := transport.DialWebSocket(opening, r.ws)
 	if err != nil {
-		return reached{}, fmt.Errorf("dial: %w", err)
+		return reached{}, fmt.Errorf("dial: %w: %w", ErrNoWebSocket, err)
 	}
 	d.secure.Store(strings.HasPrefix(r.ws, schemeTLS+":"))
 	s, err := d.endpoint.DialOver(ctx, carrier, peer)

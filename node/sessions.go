@@ -32,8 +32,11 @@ import (
 // the session's OpenStream and AcceptStream. Its frames (SendFrame) are the
 // application's alone, see HandleFrame.
 //
-// Errors: ErrAddress, ErrNotFound, ErrResolve, ErrNoPeers, ErrUnreachable,
-// ErrTooManyPeers, ErrState, those of [session.Endpoint.Dial], ctx's cause.
+// A node that takes no sessions, being DialOnly, closes one as soon as it is there.
+//
+// Errors: ErrAddress, ErrSelf, ErrNotFound, ErrResolve, ErrNoPeers, ErrUnreachable,
+// ErrNoWebSocket, ErrTooManyPeers, ErrState, those of [session.Endpoint.Dial], ctx's
+// cause.
 func (n *Node) Connect(ctx context.Context, target string) (*session.Session, error) {
 	ctx, end, err := n.begin(ctx)
 	if err != nil {
@@ -57,7 +60,7 @@ func (n *Node) Connect(ctx context.Context, target string) (*session.Session, er
 // connectID connects to a node that only its ID is known of.
 func (n *Node) connectID(ctx context.Context, id stc.Hash) (*session.Session, error) {
 	if id == n.ID() {
-		return nil, fmt.Errorf("connect to %v: %w", id, errSelf)
+		return nil, fmt.Errorf("connect to %v: %w", id, ErrSelf)
 	}
 	if m := n.pool.hold(id); m != nil {
 		return m.Session, nil

@@ -502,6 +502,57 @@ func TestStopIsBounded(t *testing.T) {
 	})
 }
 
+// Neither a handler of frames nor a loop over the store prevents Stop, and whoever
+// calls Stop again is not held up either.
+func TestStopLeavesBehind(t *testing.T) {
+	inBubble(t, lan, func(t *testing.T, w *network) {
+		alice := w.start(w.light("alice"))
+		for name, hang := range map[string]func(n *Node, begun, hung chan struct{}){
+			"frame": func(n *Node, begun, hung chan struct{}) {
+				if err := n.HandleFrame(0x80, func(context.Context, session.UserFrame) { close(begun); <-hung }); err != nil {
+					t.Fatal(err)
+				}
+				if err := connect(t, alice, n.Addr().String()).SendFrame(t.Context(), 0x80, 0, nil); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"store": func(n *Node, begun, hung chan struct{}) {
+				if _, err := n.Store().Put(t.Context(), []byte("blob")); err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					for range n.Store().All(context.Background()) {
+						close(begun)
+						<-hung
+					}
+				}()
+			},
+		} {
+			n, err := New(w.config(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			begun, hung := make(chan struct{}), make(chan struct{})
+			hang(n, begun, hung)
+			<-begun
+			start := time.Now()
+			for range 2 {
+				if err := n.Stop(within(t, time.Second)); !errors.Is(err, ErrStillRunning) {
+					t.Errorf("%s: Stop: %v", name, err)
+				}
+			}
+			if d := time.Since(start); d > 2*time.Second || n.State() != StateStopped {
+				t.Errorf("%s: %v after %v", name, n.State(), d)
+			}
+			close(hung)
+			synctest.Wait()
+		}
+	})
+}
+
 // Until everything has ended the node is not stopped, but takes no new calls.
 func TestStateWhileStopping(t *testing.T) {
 	inBubble(t, lan, func(t *testing.T, w *network) {

@@ -240,7 +240,8 @@ func (d *StreamDecoder) Stats() StreamStats {
 }
 
 // Decode yields the bytes of the stream that segments carries, in order, each piece valid until the next step. A segment that is refused, and
-// an error of segments, is yielded as an error; who goes on gets what follows. The final error, if any, is that of Finish.
+// an error of segments, is yielded as an error; who goes on gets what follows. A segment that never comes holds up all behind it, until the window is
+// full and ErrStreamWindow is yielded: on a transport that loses, call Skip in the loop then. The final error, if any, is that of Finish.
 func (d *StreamDecoder) Decode(segments iter.Seq2[[]byte, error]) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for segment, err := range segments {

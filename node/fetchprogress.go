@@ -10,10 +10,10 @@ import (
 	"github.com/seigr/sttnode/swarm"
 )
 
-// Limit is what keeps a fetch from being faster.
+// Limit is what keeps a fetch, or serving, from being faster.
 type Limit = swarm.Limit
 
-// What limits a fetch; see there.
+// What limits a fetch, or serving; see there.
 const (
 	LimitNone    = swarm.LimitNone
 	LimitPeer    = swarm.LimitPeer
@@ -22,6 +22,7 @@ const (
 	LimitDisk    = swarm.LimitDisk
 	LimitRate    = swarm.LimitRate
 	LimitReader  = swarm.LimitReader
+	LimitMemory  = swarm.LimitMemory
 )
 
 // maxLeft is the longest time that a fetch is said to take.

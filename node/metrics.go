@@ -288,6 +288,12 @@ var metrics = []metric{
 	counter("fetched_late_bytes_total", "Of the duplicate bytes, those that answered requests which were cancelled or overdue.", func(s *Stats) uint64 { return s.Fetching.LateBytes }),
 	gauge("serving_streams", "Streams on which peers fetch from this node.", func(s *Stats) float64 { return float64(s.Serving.Streams) }),
 	gauge("serving_peers", "Peers that fetch from this node.", func(s *Stats) float64 { return float64(s.Serving.Peers) }),
+	labelled(prometheus.GaugeValue, "serving_streams_waiting", "Streams on which peers fetch from this node, by what each waits for.", []string{"for"},
+		func(s *Stats, emit func(float64, ...string)) {
+			for _, l := range []Limit{LimitPeer, LimitNetwork, LimitRate, LimitDisk, LimitMemory} {
+				emit(float64(s.Serving.Waiting[l]), l.String())
+			}
+		}),
 	counter("served_blobs_total", "Blobs sent to peers.", func(s *Stats) uint64 { return s.Serving.Blobs }),
 	counter("served_bytes_total", "Bytes of blobs sent to peers.", func(s *Stats) uint64 { return s.Serving.Bytes }),
 	counter("served_missing_total", "Requests of peers for blobs that are not here.", func(s *Stats) uint64 { return s.Serving.Missing }),

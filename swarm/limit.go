@@ -5,18 +5,19 @@ import (
 	"time"
 )
 
-// Limit is what keeps a download from being faster.
+// Limit is what keeps a download, or a server, from being faster.
 type Limit uint8
 
-// What limits a download.
+// What limits a download; in brackets, what that is on the serving side.
 const (
-	LimitNone    Limit = iota // nothing was seen to
-	LimitPeer                 // nobody is there who has what is missing, or they send nothing
-	LimitNetwork              // peers send, and so fast
+	LimitNone    Limit = iota // nothing was seen to (nobody fetches)
+	LimitPeer                 // nobody is there who has what is missing, or they send nothing (peers ask for nothing)
+	LimitNetwork              // peers send, and so fast (they take, and so fast)
 	LimitHash                 // blobs wait for the verifiers
-	LimitDisk                 // verified blobs wait for the store
+	LimitDisk                 // verified blobs wait for the store (requests do)
 	LimitRate                 // the Limiter
 	LimitReader               // who reads: the window in front of him is here
+	LimitMemory               // (others hold the room for what is read ahead)
 	limits
 )
 
@@ -37,6 +38,8 @@ func (l Limit) String() string {
 		return "rate limit"
 	case LimitReader:
 		return "reader"
+	case LimitMemory:
+		return "memory"
 	}
 	return fmt.Sprintf("limit(%d)", uint8(l))
 }

@@ -31,6 +31,8 @@ type serverStream struct {
 	begun   time.Time               // constant
 	ending  bool                    // it makes room for others; guarded by the server's mu
 	writing atomic.Int64            // since when something is being written, in Unix nanoseconds; 0 while nothing is
+	limited atomic.Bool             // the writer waits for the Limiter
+	reading atomic.Uint32           // the Limit that fetch waits for
 
 	queue   requestQueue
 	batches chan *batch
@@ -193,15 +195,18 @@ func (st *serverStream) read(br *bufio.Reader) error {
 func (st *serverStream) fetch(ctx context.Context) error {
 	room := batchSize
 	for {
+		st.reading.Store(uint32(LimitPeer))
 		req, ok := st.queue.pop(true)
 		if !ok {
 			return nil
 		}
+		st.reading.Store(uint32(LimitMemory))
 		if err := st.server.ahead.take(ctx, st.peer, int64(room), st.server.reclaim); err != nil {
 			return err
 		}
 		b := &batch{buf: st.server.buffers.get(room)[:0], room: int64(room), taken: time.Now()}
 		taken := false
+		st.reading.Store(uint32(LimitDisk))
 		for ok && !taken {
 			if err := st.answer(ctx, b, req); err != nil {
 				st.server.free(st.peer, b)
@@ -353,7 +358,9 @@ func (st *serverStream) putBatch(ctx context.Context, b *batch) error {
 // putLimited writes b as fast as the server's limits allow.
 func (st *serverStream) putLimited(ctx context.Context, b []byte) error {
 	for len(b) > 0 {
+		st.limited.Store(true)
 		n := st.server.cfg.Limiter.waitUp(ctx, &st.peer.limit, len(b))
+		st.limited.Store(false)
 		begun := time.Now()
 		if err := st.put(ctx, b[:n]); err != nil {
 			return err

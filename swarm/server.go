@@ -103,6 +103,8 @@ type ServerStats struct {
 	// Limited is how long streams have waited for the Limiter's rates, all
 	// together, with those of other servers that share it.
 	Limited time.Duration
+	// Waiting says what the streams wait for at this moment, and so what limits them.
+	Waiting Waiting
 }
 
 // Server answers the streams of peers who fetch. All methods are safe for
@@ -168,7 +170,7 @@ func NewServer(store ServerStore, cfg ServerConfig) *Server {
 // Stats returns the counts so far.
 func (s *Server) Stats() ServerStats {
 	s.mu.Lock()
-	streams, peers := len(s.streams), len(s.peers)
+	streams, peers, waiting := len(s.streams), len(s.peers), s.waiting()
 	s.mu.Unlock()
 	return ServerStats{
 		Streams:   streams,
@@ -182,6 +184,7 @@ func (s *Server) Stats() ServerStats {
 		Refused:   s.refused.Load(),
 		Ended:     s.ended.Load(),
 		Limited:   s.cfg.Limiter.Waited(),
+		Waiting:   waiting,
 	}
 }
 
@@ -201,6 +204,7 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn, peer stc.Hash) error 
 		batches: make(chan *batch),
 		say:     make(chan struct{}, 1),
 	}
+	st.reading.Store(uint32(LimitPeer))
 	if err := s.enter(peer, st); err != nil {
 		s.refused.Add(1)
 		sayClose(conn, closeBusy)

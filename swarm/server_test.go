@@ -270,10 +270,13 @@ func TestServerFlood(t *testing.T) {
 }
 
 // slowStore reads one blob in 10 ms.
-type slowStore struct{ *memStore }
+type slowStore struct {
+	*memStore
+	takes time.Duration // what a disk takes for a blob, on the time of the bubble
+}
 
 func (s slowStore) Get(dst []byte, h stc.Hash) ([]byte, error) {
-	time.Sleep(10 * time.Millisecond) // what a disk takes, on the time of the bubble
+	time.Sleep(s.takes)
 	return s.memStore.Get(dst, h)
 }
 
@@ -283,7 +286,7 @@ func TestServerFairness(t *testing.T) {
 		store := newMemStore()
 		root := store.putFile([]byte("x"), 16, true).hash
 		store.pin(root)
-		s := NewServer(slowStore{store}, ServerConfig{Readers: 2, Cache: -1})
+		s := NewServer(slowStore{store, 10 * time.Millisecond}, ServerConfig{Readers: 2, Cache: -1})
 		answered := make(map[byte]int)
 		var mu sync.Mutex
 		var wg sync.WaitGroup

@@ -182,7 +182,7 @@ func runFetch(ctx context.Context, a *app, args []string, f fetchFlags) error {
 		n.report(result)
 		if f.serve {
 			a.note("Serving on %s. Stop with Ctrl-C.", n.where())
-			return n.serveUntilSignal(ctx)
+			return n.serveContent(ctx)
 		}
 	}
 	stopErr := n.stop()

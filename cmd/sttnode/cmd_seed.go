@@ -184,7 +184,7 @@ func runSeed(ctx context.Context, a *app, paths []string, o *seedOptions) error 
 		return errors.Join(err, n.stop())
 	}
 	a.note("Serving on %s. Stop with Ctrl-C.", n.where())
-	return n.serveUntilSignal(ctx)
+	return n.serveContent(ctx)
 }
 
 // seedAll imports and announces everything.

@@ -30,15 +30,22 @@ type bar struct {
 // startBar begins a bar on standard error if that is a terminal and nobody
 // asked for silence. It must be finished.
 func (a *app) startBar(what string) *bar {
+	return a.show(what, mpb.BarStyle().Rbound("|").Lbound("|").Filler("█").Tip("█").Padding(" "), decor.Percentage(decor.WC{W: 5}))
+}
+
+// startLine is startBar for what has no end: it shows the text alone.
+func (a *app) startLine(what string) *bar { return a.show(what, mpb.NopStyle()) }
+
+func (a *app) show(what string, style mpb.BarFillerBuilder, before ...decor.Decorator) *bar {
 	f, ok := a.stderr.(*os.File)
 	if !ok || a.options.quiet || !cwriter.IsTerminal(int(f.Fd())) {
 		return nil
 	}
 	b := &bar{what: what}
+	name := decor.Any(func(decor.Statistics) string { return b.name() })
 	b.bars = mpb.New(mpb.WithOutput(f), mpb.WithWidth(80), mpb.WithRefreshRate(barRefresh), mpb.WithAutoRefresh())
-	b.bar = b.bars.New(0, mpb.BarStyle().Rbound("|").Lbound("|").Filler("█").Tip("█").Padding(" "),
-		mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return b.name() }), decor.Percentage(decor.WC{W: 5})),
+	b.bar = b.bars.New(0, style, mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(append([]decor.Decorator{name}, before...)...),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return b.text() })))
 	return b
 }

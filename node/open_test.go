@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/seigr/sttnode/content"
 	"github.com/seigr/sttnode/session/transport/memory"
 	"github.com/seigr/sttnode/stc"
 )
@@ -151,6 +153,37 @@ func TestOpenRoundTrips(t *testing.T) {
 				}
 				time.Sleep(5 * time.Second)
 			}
+		}
+	})
+}
+
+// A seek waits for nothing that was under way to where the reader was, although
+// the path is full of it.
+func TestSeekOvertakes(t *testing.T) {
+	const rtt = 20 * time.Millisecond
+	inBubble(t, memory.Link{Delay: rtt / 2, Rate: 12_500_000}, func(t *testing.T, w *network) {
+		ctx := within(t, time.Hour)
+		data := make([]byte, 32<<20)
+		for at := 0; at < len(data); at += content.ChunkSize {
+			binary.BigEndian.PutUint32(data[at:], uint32(at))
+		}
+		seeder, root := w.seed(ctx, "s", "film", data)
+		f := w.start(w.config("f"))
+		file, err := f.Open(ctx, root, OpenOptions{Peers: []Address{addressOf(seeder)}, ReadAhead: 8 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		var b [4]byte
+		for i, at := range []int64{0, 24 << 20, 12 << 20} {
+			start := time.Now()
+			if _, err := file.ReadAt(b[:], at); err != nil || binary.BigEndian.Uint32(b[:]) != uint32(at) {
+				t.Fatal(b, err)
+			}
+			if d := time.Since(start); i > 0 && d > 3*rtt {
+				t.Errorf("the bytes at %d came after %v", at, d)
+			}
+			time.Sleep(300 * time.Millisecond) // the path is full, and half of the window has not come
 		}
 	})
 }

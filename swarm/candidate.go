@@ -23,6 +23,7 @@ type candidate struct {
 	retryAt  time.Time // while waiting
 	failures int       // in a row
 	err      error
+	former   *schedPeer // of a stream that was given up for the next one
 
 	bytes, blobs, bad uint64
 }
@@ -195,6 +196,10 @@ func (e connOpen) handle(o *owner, now time.Time) {
 	if !conn.dropped {
 		conn.id = o.sched.addPeer(now)
 		o.sched.byID[conn.id].key = lotKey(conn.candidate.node)
+		if former := conn.candidate.former; former != nil {
+			o.sched.resume(conn.id, former)
+			conn.candidate.former = nil
+		}
 		o.serving[conn.id] = conn.candidate
 	}
 }

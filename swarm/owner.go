@@ -125,7 +125,7 @@ func (o *owner) run() error {
 			o.handle(e)
 		case <-o.d.wake:
 			o.admit()
-			o.follow()
+			o.follow(time.Now())
 		case <-timer.C:
 		case <-o.ctx.Done():
 			o.fail(context.Cause(o.ctx))

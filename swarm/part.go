@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"errors"
+	"time"
 
 	"github.com/seigr/sttnode/content"
 )
@@ -101,7 +102,7 @@ const (
 )
 
 // follow takes note of where the reader is.
-func (o *owner) follow() {
+func (o *owner) follow(now time.Time) {
 	o.d.mu.Lock()
 	w := o.d.reading
 	o.d.mu.Unlock()
@@ -119,6 +120,7 @@ func (o *owner) follow() {
 		o.walk.front.part.limit = o.reading.end
 	default:
 		o.sched.forget(&o.plan)
+		o.restart(now)
 		o.walk.leave()
 	}
 }

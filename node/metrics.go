@@ -300,6 +300,7 @@ var metrics = []metric{
 	counter("served_from_cache_total", "Blobs sent to peers from memory.", func(s *Stats) uint64 { return s.Serving.CacheHits }),
 	counter("serving_refused_total", "Streams of peers for which there was no place.", func(s *Stats) uint64 { return s.Serving.Refused }),
 	counter("serving_ended_total", "Streams of peers that had to make room for others.", func(s *Stats) uint64 { return s.Serving.Ended }),
+	counter("served_parked_total", "Batches of which slow streams had to give the memory back to others.", func(s *Stats) uint64 { return s.Serving.Parked }),
 	counter("served_limited_seconds_total", "Time that streams have waited for the limits of the rate before they sent something, all together.",
 		func(s *Stats) float64 { return s.Serving.Limited.Seconds() }),
 	labelled(prometheus.GaugeValue, "limit_bytes_per_second", "Limits of the rate of transfers that hold now; 0 is none.", []string{"direction"},

@@ -30,12 +30,15 @@ type serverStream struct {
 	end     context.CancelCauseFunc // ends the stream
 	begun   time.Time               // constant
 	ending  bool                    // it makes room for others; guarded by the server's mu
-	writing atomic.Int64            // since when something is being written, in Unix nanoseconds; 0 while nothing is
+	writing atomic.Bool             // something is being written
 	limited atomic.Bool             // the writer waits for the Limiter
 	reading atomic.Uint32           // the Limit that fetch waits for
 
 	queue   requestQueue
 	batches chan *batch
+	quick   atomic.Bool   // the last batch did not take long
+	written atomic.Int64  // batches
+	done    chan struct{} // holds a token when one more has been written
 	say     chan struct{} // a token: cancels has something to say
 
 	mu        sync.Mutex
@@ -48,7 +51,9 @@ type batch struct {
 	buf    []byte
 	room   int64 // what is charged for it
 	taken  time.Time
-	cached *cachedBlob
+	cached *cachedBlob // behind buf
+	last   stc.Hash    // of the blob that it ends with,
+	lastAt int         // which begins there; all of it if it ends with none
 	blobs  int
 	bytes  int
 }
@@ -194,14 +199,17 @@ func (st *serverStream) read(br *bufio.Reader) error {
 // fetch reads the blobs that are asked for, ahead of the writer by one batch.
 func (st *serverStream) fetch(ctx context.Context) error {
 	room := batchSize
-	for {
+	for handed := int64(0); ; handed++ {
 		st.reading.Store(uint32(LimitPeer))
+		if !st.awaitWritten(ctx, handed) {
+			return ctx.Err()
+		}
 		req, ok := st.queue.pop(true)
 		if !ok {
 			return nil
 		}
 		st.reading.Store(uint32(LimitMemory))
-		if err := st.server.ahead.take(ctx, st.peer, int64(room), st.server.reclaim); err != nil {
+		if err := st.server.ahead.take(ctx, st.peer, int64(room)); err != nil {
 			return err
 		}
 		b := &batch{buf: st.server.buffers.get(room)[:0], room: int64(room), taken: time.Now()}
@@ -209,7 +217,7 @@ func (st *serverStream) fetch(ctx context.Context) error {
 		st.reading.Store(uint32(LimitDisk))
 		for ok && !taken {
 			if err := st.answer(ctx, b, req); err != nil {
-				st.server.free(st.peer, b)
+				st.server.free(st.peer, b, false)
 				return err
 			}
 			if cap(b.buf) > batchSize {
@@ -232,7 +240,7 @@ func (st *serverStream) fetch(ctx context.Context) error {
 		select {
 		case st.batches <- b:
 		case <-ctx.Done():
-			st.server.free(st.peer, b)
+			st.server.free(st.peer, b, false)
 			return ctx.Err()
 		}
 	}
@@ -247,6 +255,7 @@ func (st *serverStream) answer(ctx context.Context, b *batch, req openRequest) e
 			b.blobs++
 			b.bytes += len(hit.data)
 			b.buf = appendBlobHeader(b.buf, req.id, len(hit.data))
+			b.last, b.lastAt = req.hash, len(b.buf)
 			if len(hit.data) < batchFlush {
 				b.buf = append(b.buf, hit.data...)
 				s.cache.release(hit)
@@ -264,13 +273,15 @@ func (st *serverStream) answer(ctx context.Context, b *batch, req openRequest) e
 	if err != nil {
 		s.missing.Add(1)
 		b.buf = appendRequest(b.buf[:start], msgMissing, req.id)
+		b.lastAt = len(b.buf)
 		return nil
 	}
 	if cap(out) != cap(b.buf) {
 		s.buffers.put(b.buf)
 	}
 	b.buf = out
-	blob := out[start+blobHeaderSize:]
+	b.last, b.lastAt = req.hash, start+blobHeaderSize
+	blob := out[b.lastAt:]
 	appendBlobHeader(out[:start], req.id, len(blob))
 	b.blobs++
 	b.bytes += len(blob)
@@ -280,13 +291,13 @@ func (st *serverStream) answer(ctx context.Context, b *batch, req openRequest) e
 	return nil
 }
 
-// free gives back what a batch holds.
-func (s *Server) free(p *servedPeer, b *batch) {
+// free gives back what a batch holds, which is parked or done with.
+func (s *Server) free(p *servedPeer, b *batch, parked bool) {
 	if b.cached != nil {
 		s.cache.release(b.cached)
 	}
 	s.buffers.put(b.buf)
-	s.ahead.give(p, b.room, time.Since(b.taken))
+	s.ahead.give(p, b.room, time.Since(b.taken), parked)
 }
 
 // write writes everything that goes out on the stream, HAVE first.
@@ -316,7 +327,7 @@ func (st *serverStream) write(ctx context.Context) error {
 		select {
 		case b := <-st.batches:
 			err := st.putBatch(ctx, b)
-			st.server.free(st.peer, b)
+			st.server.free(st.peer, b, false)
 			if err != nil {
 				return err
 			}
@@ -341,54 +352,54 @@ func (st *serverStream) write(ctx context.Context) error {
 	}
 }
 
-func (st *serverStream) putBatch(ctx context.Context, b *batch) error {
-	if err := st.putLimited(ctx, b.buf); err != nil {
-		return err
-	}
-	if b.cached != nil {
-		if err := st.putLimited(ctx, b.cached.data); err != nil {
-			return err
-		}
-	}
-	st.server.blobs.Add(uint64(b.blobs))
-	st.server.bytes.Add(uint64(b.bytes))
-	return nil
-}
-
-// putLimited writes b as fast as the server's limits allow.
-func (st *serverStream) putLimited(ctx context.Context, b []byte) error {
-	for len(b) > 0 {
+// putLimited writes b as fast as the server's limits allow, all of it unless
+// yield says otherwise; see putUntil.
+func (st *serverStream) putLimited(ctx context.Context, b []byte, yield func() bool) (done int, err error) {
+	for done < len(b) {
 		st.limited.Store(true)
-		n := st.server.cfg.Limiter.waitUp(ctx, &st.peer.limit, len(b))
+		n := st.server.cfg.Limiter.waitUp(ctx, &st.peer.limit, len(b)-done)
 		st.limited.Store(false)
-		begun := time.Now()
-		if err := st.put(ctx, b[:n]); err != nil {
-			return err
+		took, err := st.putUntil(ctx, b[done:done+n], yield)
+		done += took
+		if err != nil || took < n {
+			return done, err
 		}
-		st.server.pace.note(time.Since(begun))
-		b = b[n:]
 	}
-	return nil
+	return done, nil
 }
 
-// put writes b. A stream may be slow, but must take something within each
-// WriteTimeout.
+// put writes b.
 func (st *serverStream) put(ctx context.Context, b []byte) error {
-	st.writing.Store(time.Now().UnixNano())
-	defer st.writing.Store(0)
-	for {
-		st.conn.SetWriteDeadline(time.Now().Add(st.server.cfg.WriteTimeout))
-		if ctx.Err() != nil {
+	_, err := st.putUntil(ctx, b, func() bool { return false })
+	return err
+}
+
+// putUntil writes b. A stream may be slow, but must take something within each
+// WriteTimeout. Meanwhile yield is asked every parkAfterNew whether to go on later;
+// then what has been written by now is returned, and no error.
+func (st *serverStream) putUntil(ctx context.Context, b []byte, yield func() bool) (done int, err error) {
+	st.writing.Store(true)
+	defer st.writing.Store(false)
+	for taken := time.Now(); ; {
+		pause := min(parkAfterNew, st.server.cfg.WriteTimeout)
+		st.conn.SetWriteDeadline(time.Now().Add(pause))
+		ending := ctx.Err() != nil
+		if ending {
 			// The stream ended just now, and this went over its deadline.
 			st.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
 		}
-		n, err := st.conn.Write(b)
-		if err == nil {
-			return nil
+		n, err := st.conn.Write(b[done:])
+		done += n
+		if n > 0 {
+			taken = time.Now()
 		}
-		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-			return err
+		switch {
+		case err == nil:
+			return done, nil
+		case !errors.Is(err, os.ErrDeadlineExceeded), ending && n == 0, time.Since(taken) >= st.server.cfg.WriteTimeout:
+			return done, err
+		case yield():
+			return done, nil
 		}
-		b = b[n:]
 	}
 }

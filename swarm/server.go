@@ -100,6 +100,7 @@ type ServerStats struct {
 	CacheHits uint64 // blobs that were sent from memory
 	Refused   uint64 // streams for which there was no place
 	Ended     uint64 // streams that had to make room for others
+	Parked    uint64 // batches of which slow streams had to give the memory back
 	// Limited is how long streams have waited for the Limiter's rates, all
 	// together, with those of other servers that share it.
 	Limited time.Duration
@@ -113,8 +114,8 @@ type ServerStats struct {
 // It is fair between peers, not streams: at most two blobs at a time are read
 // for one peer, and all peers queue for the readers, so that a peer with many
 // streams or a thousand open requests gets no more turns than another. When
-// places or memory are short, who has least comes first, and those who hold
-// most or take nothing make room.
+// places or memory are short, who has least comes first; those who hold most
+// make room, and those who take slowly what was read for them give it back.
 type Server struct {
 	store   ServerStore
 	cfg     ServerConfig
@@ -124,15 +125,12 @@ type Server struct {
 	ahead   readAhead
 	surveys *semaphore.Weighted // walks through contents that are only partly here
 
-	pace pace
+	mu      sync.Mutex
+	streams map[*serverStream]struct{}
+	peers   map[stc.Hash]*servedPeer
+	shared  map[stc.Hash]*sharedContent
 
-	mu        sync.Mutex
-	streams   map[*serverStream]struct{}
-	reclaimed time.Time // when it was last looked who holds bytes for long
-	peers     map[stc.Hash]*servedPeer
-	shared    map[stc.Hash]*sharedContent
-
-	requests, blobs, bytes, missing, cancelled, cacheHits, refused, ended atomic.Uint64
+	requests, blobs, bytes, missing, cancelled, cacheHits, refused, ended, parked atomic.Uint64
 }
 
 // servedPeer is what the streams of one peer have in common.
@@ -142,6 +140,7 @@ type servedPeer struct {
 	slots     *semaphore.Weighted // blobs being read for it
 	ahead     int64               // bytes of it between store and streams; guarded by readAhead
 	aheadTime float64             // byte-seconds of it so far; likewise
+	quick     bool                // did not hold its last ones for long; likewise
 	limit     peerLimit
 }
 
@@ -183,6 +182,7 @@ func (s *Server) Stats() ServerStats {
 		CacheHits: s.cacheHits.Load(),
 		Refused:   s.refused.Load(),
 		Ended:     s.ended.Load(),
+		Parked:    s.parked.Load(),
 		Limited:   s.cfg.Limiter.Waited(),
 		Waiting:   waiting,
 	}
@@ -202,6 +202,7 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn, peer stc.Hash) error 
 		end:     end,
 		begun:   time.Now(),
 		batches: make(chan *batch),
+		done:    make(chan struct{}, 1),
 		say:     make(chan struct{}, 1),
 	}
 	st.reading.Store(uint32(LimitPeer))

@@ -2,8 +2,6 @@ package swarm
 
 import (
 	"fmt"
-	"sync"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -58,32 +56,6 @@ func (s *Server) makePlace() bool {
 	return s.expel(victim)
 }
 
-const (
-	// A stream that has been taking a batch for slowTime, and slowFactor times
-	// as long as others take for one, makes room when room is wanted. On a slow
-	// uplink all take long, and nobody has to.
-	slowTime   = 20 * time.Second
-	slowFactor = 20
-)
-
-// reclaim ends the streams that have been taking their batches for far longer
-// than others need.
-func (s *Server) reclaim() {
-	now := time.Now()
-	patience := max(slowTime, slowFactor*s.pace.mean())
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now.Sub(s.reclaimed) < reclaimInterval {
-		return
-	}
-	s.reclaimed = now
-	for st := range s.streams {
-		if since := st.writing.Load(); since != 0 && !st.ending && now.Sub(time.Unix(0, since)) > patience {
-			s.expel(st)
-		}
-	}
-}
-
 // expel ends a stream for the sake of others, and returns whether there was
 // one. The caller holds mu.
 func (s *Server) expel(st *serverStream) bool {
@@ -95,26 +67,4 @@ func (s *Server) expel(st *serverStream) bool {
 	s.ended.Add(1)
 	st.end(fmt.Errorf("%w: the room is needed by others", ErrBusy))
 	return true
-}
-
-// pace is how long streams take for a batch of late, on the average. It is
-// safe for concurrent use; the zero value is no time at all.
-type pace struct {
-	mu  sync.Mutex
-	avg time.Duration
-}
-
-// paceWeight is over how many batches the average is taken, more or less.
-const paceWeight = 64
-
-func (p *pace) note(d time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.avg += (d - p.avg) / paceWeight
-}
-
-func (p *pace) mean() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.avg
 }

@@ -25,7 +25,7 @@ func (st *serverStream) waits() Limit {
 	switch {
 	case st.limited.Load():
 		return LimitRate
-	case st.writing.Load() != 0:
+	case st.writing.Load():
 		return LimitNetwork
 	}
 	return Limit(st.reading.Load())

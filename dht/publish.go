@@ -66,9 +66,13 @@ func (p *publisher) deadline() time.Time {
 // advance starts the publishes and sends the batches that are due.
 func (p *publisher) advance(now time.Time) {
 	for len(p.queue) > 0 && p.mayStart() && !p.queue[0].next.After(now) && p.starts.allow(now) {
-		if k := heap.Pop(&p.queue).(*providedKey); p.crowded(now, k.key) {
+		switch k := heap.Pop(&p.queue).(*providedKey); {
+		case p.sweeping(k.key):
+			k.next = now.Add(sweepWait)
+			heap.Push(&p.queue, k)
+		case p.crowded(now, k.key):
 			p.sweep(now, k)
-		} else {
+		default:
 			p.start(now, k)
 		}
 	}

@@ -23,6 +23,7 @@ type publisher struct {
 	queue   keyQueue       // the scheduled ones
 	running int
 	paced   time.Duration // the interval that keys were last scheduled by
+	sweeps  []stc.Hash    // targets of the sweeps whose nodes are being looked for
 	starts  pacer         // of publishes
 	batches []batch       // to be sent, in order
 	sends   pacer         // of batches

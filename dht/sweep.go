@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/seigr/sttnode/stc"
@@ -38,15 +39,17 @@ const (
 	sweepEarly = 10
 	// maxWaitingBatches: no sweep begins while more batches than this wait.
 	maxWaitingBatches = 1024
+	// sweepWait is for how long a key is put off in whose region a sweep has
+	// begun: that most likely takes it along.
+	sweepWait = time.Second
 )
 
 // crowded reports whether enough keys are due in the region of key.
 func (p *publisher) crowded(now time.Time, key stc.Hash) bool {
-	nodes := p.m.estimate.nodes()
-	if nodes == 0 || len(p.queue) < sweepKeys-1 {
+	prefix, ok := p.regionBits()
+	if !ok || len(p.queue) < sweepKeys-1 {
 		return false
 	}
-	prefix := bits.Len(uint(nodes / (regionNodes * p.m.cfg.K)))
 	due := 1
 	for _, k := range p.list {
 		if k.run == nil && !k.swept && p.early(now, k) && k.key != key && commonPrefix(key, k.key) >= prefix {
@@ -56,6 +59,19 @@ func (p *publisher) crowded(now time.Time, key stc.Hash) bool {
 		}
 	}
 	return false
+}
+
+// regionBits returns how many leading bits the keys of a region share; ok is
+// false before anything is known of the size of the network.
+func (p *publisher) regionBits() (n int, ok bool) {
+	nodes := p.m.estimate.nodes()
+	return bits.Len(uint(nodes / (regionNodes * p.m.cfg.K))), nodes > 0
+}
+
+// sweeping reports whether the nodes of the region of key are being looked for.
+func (p *publisher) sweeping(key stc.Hash) bool {
+	prefix, _ := p.regionBits()
+	return slices.ContainsFunc(p.sweeps, func(target stc.Hash) bool { return commonPrefix(target, key) >= prefix })
 }
 
 // early reports whether a sweep would take k along.
@@ -69,7 +85,9 @@ func (p *publisher) sweep(now time.Time, k *providedKey) {
 	k.next, k.swept = now.Add(p.interval()), true
 	heap.Push(&p.queue, k)
 	target := k.key
+	p.sweeps = append(p.sweeps, target)
 	p.m.startSearchOf(now, PurposePublish, target, regionNodes*p.m.cfg.K, nil, func(now time.Time, r searchResult) {
+		p.sweeps = slices.DeleteFunc(p.sweeps, func(x stc.Hash) bool { return x == target })
 		p.spread(now, target, r)
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -300,32 +301,47 @@ func TestPartIsAnnounced(t *testing.T) {
 }
 
 // Who begin to fetch the same at the same moment know each other before much
-// has come.
+// has come, and so do those who are in the middle of it and one who comes later.
 func TestFetchersMeet(t *testing.T) {
-	const rate = 256 << 10
-	inBubble(t, memory.Link{Delay: 20 * time.Millisecond, Rate: rate}, func(t *testing.T, w *network) {
+	const soon = time.Second
+	inBubble(t, memory.Link{Delay: 20 * time.Millisecond, Rate: 128 << 10}, func(t *testing.T, w *network) {
 		ctx := within(t, time.Hour)
 		data := make([]byte, announceSize)
 		for at := 0; at < len(data); at += content.ChunkSize {
 			binary.BigEndian.PutUint32(data[at:], uint32(at))
 		}
 		seeder, root := w.seed(ctx, "s", "film", data)
-		ctx, enough := context.WithTimeout(ctx, time.Second)
+		ctx, enough := context.WithCancel(ctx)
 		defer enough()
 		var fetches sync.WaitGroup
-		for i := range 4 {
+		var peers [4]atomic.Int64
+		begin := func(i int) {
 			f := w.start(w.config(fmt.Sprint("f", i), addressOf(seeder)))
 			fetches.Go(func() {
-				most := 0
-				_, err := f.Fetch(ctx, root, FetchOptions{OnProgress: func(p FetchProgress) { most = max(most, p.Peers) }})
-				if !errors.Is(err, context.DeadlineExceeded) {
+				_, err := f.Fetch(ctx, root, FetchOptions{OnProgress: func(p FetchProgress) { peers[i].Store(int64(p.Peers)) }})
+				if !errors.Is(err, context.Canceled) {
 					t.Error(err)
-				}
-				if most != 4 {
-					t.Errorf("drew from %d peers of 4", most)
 				}
 			})
 		}
+		check := func(n int) {
+			t.Helper()
+			for i := range peers[:n] {
+				if got := int(peers[i].Load()); got != n {
+					t.Errorf("fetcher %d of %d draws from %d peers", i, n, got)
+				}
+			}
+		}
+		for i := range 3 {
+			begin(i)
+		}
+		time.Sleep(soon)
+		check(3)
+		time.Sleep(9 * time.Second) // now they search every five seconds
+		begin(3)
+		time.Sleep(soon)
+		check(4)
+		enough()
 		fetches.Wait()
 	})
 }

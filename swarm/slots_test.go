@@ -87,7 +87,10 @@ func TestServerDeafPeers(t *testing.T) {
 					d.open(t, s, stc.Hash{66, byte(i)}, root, chunks, c.streams/c.peers)
 				}
 				time.Sleep(time.Second)
-				if used := s.ahead.used; used > s.ahead.limit {
+				s.ahead.mu.Lock()
+				used := s.ahead.used
+				s.ahead.mu.Unlock()
+				if used > s.ahead.limit {
 					t.Errorf("%d bytes between store and streams, %d are the limit", used, s.ahead.limit)
 				}
 				f := newFetch(t, root, nil)

@@ -16,7 +16,8 @@ type fetchRun struct {
 	SeederPeak int64     `json:"seeder_peak,omitempty"` // of the seeding process that took most
 	Bytes      int64     `json:"bytes,omitempty"`       // of the content
 	Count      int64     `json:"count,omitempty"`       // of its files
-	Waits      []float64 `json:"waits,omitempty"`       // milliseconds that each of many fetches took
+	Waits      []float64 `json:"waits,omitempty"`       // milliseconds that each of many fetches took, seconds of a crowd, round trips of seeks
+	FirstByte  float64   `json:"first_byte,omitempty"`  // round trips
 	Fetched    int64     `json:"fetched,omitempty"`     // bytes that counted, manifests included
 	Duplicate  int64     `json:"duplicate,omitempty"`   // bytes that came twice
 	Bad        int64     `json:"bad,omitempty"`         // bytes that were not what was asked for
@@ -113,6 +114,11 @@ var fetchCases = []fetchCase{
 		{"liars", "% wasted", []goal{{"", false, 10}}, func(m fetchRun) float64 { return 100 * float64(m.Bad+m.Duplicate) / float64(m.Fetched) }},
 		{"liars-chunks", "bad chunks of a liar", []goal{{"", false, 3}}, func(m fetchRun) float64 { return float64(m.WorstLiar) }},
 	}},
+	{"stream", []string{"stt"}, &lab{hosts: 2, rate: "100mbit", delay: streamRTT / 2},
+		(*fetchBed).stream, []metric[fetchRun]{
+			{"first-byte", "round trips", []goal{{"", false, 3}}, func(m fetchRun) float64 { return m.FirstByte }},
+			{"seek", "round trips", []goal{{"", false, 3}}, fetchRun.p50},
+		}},
 	{"trickle", []string{"stt"}, &lab{hosts: tricklePeers + 1, rate: "0", delay: 10 * time.Millisecond},
 		(*fetchBed).besideTricklers, []metric[fetchRun]{
 			{"trickle", "of without", []goal{{"", false, 1.3}}, fetchRun.overIdeal},
@@ -127,6 +133,8 @@ clear, nothing verified but by its own hashes; tuned: larger queues. MB are of t
 one, four: %[1]d MiB, random; memory: %[2]d GiB of distinct chunks of a sparse file. links4, rtt: four hosts with 100 Mbit/s each to one without limit, of which headers
 take 4.5 %%. kill: one of them at half, ideal: what four and then three lines deliver. slow: one with 10 Mbit/s. flash-crowd: seventeen
 nodes with 50 Mbit/s each, which is more than two cores can carry packet by packet: flash-crowd-10 is the same with 10 Mbit/s.
+first-byte, seek: from a peer with a session, over a round trip of 50 ms and 100 Mbit/s. A chunk of 256 KiB takes a fresh session five round
+trips of slow start, and is verified with its last byte.
 `
 
 // fetchBench is the command `fetch`.

@@ -193,6 +193,33 @@ func (c crowd) fetch(b *fetchBed, _ string) (m fetchRun, err error) {
 }
 
 const (
+	streamMiB = 128
+	streamRTT = 50 * time.Millisecond
+)
+
+// stream reads a content that is not here yet.
+func (b *fetchBed) stream(string) (m fetchRun, err error) {
+	seeders, root, err := b.seeders(1, streamMiB, func(int) (string, string) { return b.onHost(1) })
+	defer func() { seeders.stop() }()
+	if err != nil {
+		return m, err
+	}
+	namespace, listen := b.onHost(0)
+	f, err := b.fetcher(namespace, listen, seeders)
+	if err != nil {
+		return m, err
+	}
+	defer f.stop()
+	a, err := f.order(peerOrder{Do: "stream", Root: root})
+	m = a.fetchRun
+	m.FirstByte /= streamRTT.Seconds()
+	for i := range m.Waits {
+		m.Waits[i] /= streamRTT.Seconds()
+	}
+	return m, err
+}
+
+const (
 	tricklePeers = 20
 	trickleFast  = 2 // of them
 	trickleMiB   = 128

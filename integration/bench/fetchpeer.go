@@ -18,7 +18,7 @@ const rolePeer = "process-peer"
 
 // peerOrder is what a peer is told to do, one a line on its stdin.
 type peerOrder struct {
-	Do   string   `json:"do"` // seed, fetch, objects, limit or usage
+	Do   string   `json:"do"` // seed, fetch, stream, objects, limit or usage
 	Path string   `json:"path,omitempty"`
 	Root string   `json:"root,omitempty"`
 	Many []string `json:"many,omitempty"`
@@ -101,6 +101,12 @@ func obey(ctx context.Context, n *node.Node, o peerOrder, begun time.Time) (a pe
 		a.fetchRun, err = fetchOne(ctx, n, o.Root, o.Path)
 		a.Seconds = time.Since(begun).Seconds()
 		return a, err
+	case "stream":
+		if err := n.Join(ctx); err != nil {
+			return a, err
+		}
+		a.fetchRun, err = streamOne(ctx, n, o.Root)
+		return a, err
 	case "objects":
 		if err := n.Join(ctx); err != nil {
 			return a, err
@@ -134,6 +140,34 @@ func fetchOne(ctx context.Context, n *node.Node, root, output string) (m fetchRu
 	}
 	m.Bytes, m.Fetched = int64(r.Bytes), int64(r.FetchedBytes)
 	m.Duplicate, m.Bad = int64(r.DuplicateBytes), int64(r.BadBytes)
+	return m, nil
+}
+
+// streamOne reads a byte at the begin of a content that is not here, and then at other places of it.
+func streamOne(ctx context.Context, n *node.Node, root string) (m fetchRun, err error) {
+	h, err := stc.ParseHash(root)
+	if err != nil {
+		return m, err
+	}
+	start := time.Now()
+	file, err := n.Open(ctx, h, node.OpenOptions{})
+	if err != nil {
+		return m, err
+	}
+	defer file.Close()
+	var b [1]byte
+	if _, err := file.ReadAt(b[:], 0); err != nil {
+		return m, err
+	}
+	m.FirstByte = time.Since(start).Seconds()
+	for _, part := range []int64{7, 3, 9, 5, 1} {
+		time.Sleep(300 * time.Millisecond) // the path is full of what is read ahead
+		start := time.Now()
+		if _, err := file.ReadAt(b[:], file.Size()*part/10); err != nil {
+			return m, err
+		}
+		m.Waits = append(m.Waits, time.Since(start).Seconds())
+	}
 	return m, nil
 }
 

@@ -88,6 +88,34 @@ func TestReachableWithoutWitnesses(t *testing.T) {
 	}
 }
 
+// Where a whole network is started at once, everybody's first lookup finds the
+// bootstrap node and hardly anybody else. A minute later all know most of the
+// others, and that they can be called.
+func TestManyStartAtOnce(t *testing.T) {
+	s := newSimDelay(t, testSeed(t), 30*time.Millisecond)
+	s.SetLoss(0.02)
+	nodes := s.network(1, nil)
+	for i := 1; i < 70; i++ {
+		n := s.add(i, nil)
+		nodes = append(nodes, n)
+		if err := n.addContact(s.Now(), nodes[0].contact()); err != nil {
+			t.Fatal(err)
+		}
+		n.upkeep.bootstrap(s.Now(), func(error) {})
+		n.settle()
+		s.RunFor(2 * time.Millisecond)
+	}
+	s.RunFor(time.Minute)
+	for i, n := range nodes {
+		if known := n.table.len(); known < 35 {
+			t.Errorf("node %d knows %d of 69", i, known)
+		}
+		if !n.reach.families[0].reachable {
+			t.Errorf("node %d believes that it is a client: %+v", i, n.reach.families[0])
+		}
+	}
+}
+
 // Only who has proven its address can have somebody called, only that address,
 // and what goes there is one short datagram in a while.
 func TestDialBackIsNoWeapon(t *testing.T) {

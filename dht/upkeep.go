@@ -25,6 +25,7 @@ type upkeep struct {
 	settling      func(error) // done of a bootstrap that waits; nil for none
 	settle        time.Time   // when it goes on
 	lookingUp     int         // lookups of our own ID under way
+	lonely        int         // lookups of our own ID after which we knew few nodes
 }
 
 func newUpkeep(m *machine, now time.Time) upkeep {
@@ -50,6 +51,9 @@ const (
 	// announceAgain is how long after we became reachable our own ID is looked
 	// up once more.
 	announceAgain = 2 * time.Second
+	// maxLonely is how often it is looked up once more because we know few:
+	// the last time after announceAgain << (maxLonely - 1), 17 minutes.
+	maxLonely = 10
 )
 
 // soon has the table looked at again: somebody came or went.
@@ -164,6 +168,7 @@ func (u *upkeep) lookupSelf(now time.Time, done func(now time.Time, r searchResu
 	u.lookingUp++
 	u.m.startSearch(now, PurposeRefresh, u.m.id, nil, func(end time.Time, r searchResult) {
 		u.lookingUp--
+		u.lookAgain(end)
 		if u.m.reach.changed(now) {
 			u.announce(end)
 		}
@@ -176,6 +181,16 @@ func (u *upkeep) lookupSelf(now time.Time, done func(now time.Time, r searchResu
 // selfInterval is the time between two lookups of our own ID.
 func (u *upkeep) selfInterval() time.Duration {
 	return min(u.m.cfg.RefreshInterval/2, max(u.m.estimate.lifetime()/2, minRefresh))
+}
+
+// lookAgain has our own ID looked up again soon if we know few nodes: where many
+// join at once, nobody knows the others yet. The wait doubles each time, so that
+// a network that is small for good costs nothing.
+func (u *upkeep) lookAgain(now time.Time) {
+	if u.m.table.len() < u.m.cfg.K && u.lonely < maxLonely {
+		u.refreshSelf = earlier(now.Add(announceAgain<<u.lonely), u.refreshSelf)
+		u.lonely++
+	}
 }
 
 // announce makes us known to the neighbours that we have talked to, clients

@@ -41,6 +41,7 @@ type lookup struct {
 	asked  map[netip.AddrPort]int
 
 	inFlight int // nodes in state lookupAsked
+	silent   int // nodes that somebody told of and that did not answer in time
 	stats    lookupCounts
 
 	first         []*lookupNode // asked before the others until somebody answers
@@ -280,6 +281,21 @@ func (l *lookup) stalled(id stc.Hash) {
 	if n := l.byID[id]; n != nil && n.state == lookupAsked {
 		n.state = lookupStalled
 		l.inFlight--
+		if n.told {
+			l.silent++
+		}
+	}
+}
+
+// suspicious is how many nodes that others told of are silent by then: more than
+// go by themselves. Somebody tells of nodes that do not exist.
+const suspicious = 4
+
+// widen has the lookup look for k nodes if there is reason to suspect that it is
+// misled: the more have to agree, the less it matters who lies.
+func (l *lookup) widen(k int) {
+	if l.silent >= suspicious {
+		l.cfg.k = max(l.cfg.k, k)
 	}
 }
 

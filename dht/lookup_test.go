@@ -257,6 +257,37 @@ func TestLookupStaysNarrowOnItsWay(t *testing.T) {
 	}
 }
 
+// A lookup of few nodes that is told of some which do not answer looks for more;
+// those that only we believed in are no reason to.
+func TestLookupWidensOnSuspicion(t *testing.T) {
+	for _, test := range []struct {
+		told bool
+		want int
+	}{{true, 20}, {false, 6}} {
+		rng := rand.New(rand.NewPCG(12, testSeed(t)))
+		w := newWorld(rng, 100)
+		cfg := lookupTestConfig
+		cfg.k = 6
+		l := newLookup(w.all[0].ID, cfg)
+		if test.told {
+			l.add(w.all[1:2])
+			l.next()
+			l.answered(w.all[1].ID, w.all[2:40])
+		} else {
+			l.add(w.all[1:40])
+		}
+		for range suspicious {
+			if l.widen(20); l.cfg.k != 6 {
+				t.Fatal("suspects too early")
+			}
+			l.stalled(l.next()[0].ID)
+		}
+		if l.widen(20); l.cfg.k != test.want {
+			t.Errorf("told %v: looks for %d nodes", test.told, l.cfg.k)
+		}
+	}
+}
+
 // Preferred nodes are asked first, and no longer once somebody has answered.
 func TestLookupPrefers(t *testing.T) {
 	n := fourNodes()

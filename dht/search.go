@@ -144,6 +144,7 @@ func (s *search) report(now time.Time, from Contact, r report) {
 	switch r.outcome {
 	case callStalled:
 		s.lookup.stalled(from.ID)
+		s.lookup.widen(s.m.cfg.K)
 	case callRepeated:
 		s.requests++
 	case callFailed:

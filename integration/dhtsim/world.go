@@ -207,6 +207,9 @@ func (w *world) mayEnd(m *member) {
 	}
 }
 
+// joinAgain is how long who could not join waits before it tries another member.
+const joinAgain = 5 * time.Second
+
 // join has m join by a random member that has done so itself; done, if not nil, learns when it has.
 func (w *world) join(m *member, done func(error)) {
 	by := w.any(func(x *member) bool { return x.joined && !x.hidden() && !x.liar })
@@ -214,6 +217,11 @@ func (w *world) join(m *member, done func(error)) {
 	m.Bootstrap(w.Now(), func(err error) {
 		if m.joined = err == nil; err != nil {
 			w.joinErr++
+			w.After(joinAgain, func() {
+				if !m.host.Gone() {
+					w.join(m, nil)
+				}
+			})
 		}
 		if done != nil {
 			done(err)
@@ -255,10 +263,10 @@ func (w *world) any(ok func(*member) bool) *member {
 	panic("dhtsim: no member is left that would do")
 }
 
-// settled returns a random member that has been there for a while and is none
-// of the liars.
+// settled returns a random member that has joined, has been there for a while,
+// and is none of the liars.
 func (w *world) settled(age time.Duration) *member {
-	return w.any(func(m *member) bool { return !m.liar && !m.pinned && w.Now().Sub(m.since) >= age })
+	return w.any(func(m *member) bool { return m.joined && !m.liar && !m.pinned && w.Now().Sub(m.since) >= age })
 }
 
 // closest returns the n members closest to a key that can hold its record.

@@ -170,18 +170,24 @@ func (e *Emitter) Close(ctx context.Context) error {
 		select {
 		case <-s.handled:
 		case <-ctx.Done():
-			e.mu.Lock()
-			if e.cut == nil {
-				e.cut = context.Cause(ctx)
-			}
-			e.mu.Unlock()
-			for _, s := range running {
-				s.cancel()
-			}
+			return e.cutShort(context.Cause(ctx), running)
 		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.cut
+}
+
+// cutShort drops what is queued for handlers, and returns why that was done first.
+func (e *Emitter) cutShort(why error, running []*Subscription) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.cut == nil {
+		e.cut = why
+	}
+	for _, s := range running {
+		s.cancel()
+	}
 	return e.cut
 }
 

@@ -24,7 +24,7 @@ const (
 	// options say otherwise.
 	DefaultQueue = 64
 	// MaxQueue is the longest queue that a subscription can have, in events. The
-	// memory for a queue is taken when it begins: 72 bytes an event.
+	// memory for a queue is taken when it begins: 64 bytes an event.
 	MaxQueue = 1 << 20
 )
 

@@ -20,12 +20,20 @@ import (
 
 // The README's code, in programs that are compiled and run.
 
+// pair starts two nodes of one network.
+func pair() (alice, bob *node.Node, stop func()) {
+	network := loopback.Network()
+	alice, bob = loopback.Start(network), loopback.Start(network)
+	return alice, bob, func() {
+		alice.Stop(context.Background())
+		bob.Stop(context.Background())
+	}
+}
+
 func Example_packets() {
 	ctx := context.Background()
-	network := loopback.Network()
-	alice, bob := loopback.Start(network), loopback.Start(network)
-	defer alice.Stop(ctx)
-	defer bob.Stop(ctx)
+	alice, bob, stop := pair()
+	defer stop()
 
 	session, err := alice.Connect(ctx, bob.Addr().String()) // or a node ID, or ws://…
 	loopback.Check(err)
@@ -41,10 +49,8 @@ func Example_packets() {
 
 func Example_streams() {
 	ctx := context.Background()
-	network := loopback.Network()
-	alice, bob := loopback.Start(network), loopback.Start(network)
-	defer alice.Stop(ctx)
-	defer bob.Stop(ctx)
+	alice, bob, stop := pair()
+	defer stop()
 	s, err := alice.Connect(ctx, bob.Addr().String())
 	loopback.Check(err)
 
@@ -65,10 +71,8 @@ func Example_streams() {
 
 func Example_frames() {
 	ctx := context.Background()
-	network := loopback.Network()
-	alice, bob := loopback.Start(network), loopback.Start(network)
-	defer alice.Stop(ctx)
-	defer bob.Stop(ctx)
+	alice, bob, stop := pair()
+	defer stop()
 	s, err := alice.Connect(ctx, bob.Addr().String())
 	loopback.Check(err)
 	heard := make(chan string)

@@ -181,18 +181,24 @@ func (m *EndpointManager) Close(ctx context.Context) error {
 		select {
 		case <-r.done:
 		case <-ctx.Done():
-			m.mu.Lock()
-			if m.cut == nil {
-				m.cut = context.Cause(ctx)
-			}
-			m.mu.Unlock()
-			for _, r := range ending {
-				r.cancel()
-			}
+			return m.cutShort(context.Cause(ctx), ending)
 		}
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	return m.cut
+}
+
+// cutShort drops what is queued, and returns why that was done first.
+func (m *EndpointManager) cutShort(why error, ending []*route) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cut == nil {
+		m.cut = why
+	}
+	for _, r := range ending {
+		r.cancel()
+	}
 	return m.cut
 }
 

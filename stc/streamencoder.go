@@ -262,14 +262,14 @@ func (e *StreamEncoder) SegmentsFrom(ctx context.Context, in <-chan []byte) iter
 
 // takeRest fills segments with what has been taken from a channel.
 func (e *StreamEncoder) takeRest(yield func([]byte, error) bool) bool {
-	for now := time.Now(); len(e.rest) > 0; {
-		n, err := e.Fill(now, e.rest)
+	for taken := time.Now(); len(e.rest) > 0; {
+		n, err := e.Fill(taken, e.rest)
 		if err != nil {
 			yield(nil, err)
 			return false
 		}
 		e.rest = e.rest[n:]
-		if e.Due(now) && !e.yieldSegment(yield) {
+		if e.Due(taken) && !e.yieldSegment(yield) {
 			return false
 		}
 	}

@@ -1,8 +1,8 @@
 // Package stc is all of sttnode's cryptography and hashing: hashes, identities, key derivation, the handshake, packet
 // protection, sealed datagrams, encryption at rest, and streams of bytes as sealed segments. But for readers and writers that it
 // is given it does no I/O. It starts no goroutine but the timer of a StreamWriter with FlushAfter, and imports no other package of the module but
-// what lies below it: internal/gcm, AES-256-GCM made for packets, which is two to three times as fast as
-// the standard library's where there are VAES and VPCLMULQDQ, and is the standard library's elsewhere.
+// what lies below it: internal/gcm, AES-256-GCM made for packets, two to three times as fast as the standard library's where
+// there are VAES and VPCLMULQDQ, and internal/keccak, SHA3-256 of four messages at once. Elsewhere both are the standard library's.
 //
 // Nothing here is invented. The parts, used as published and tested against published vectors:
 //

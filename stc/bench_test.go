@@ -5,12 +5,24 @@ import (
 	"testing"
 )
 
-func BenchmarkSum256KiB(b *testing.B) {
-	data := make([]byte, 256<<10)
-	b.SetBytes(int64(len(data)))
-	b.ReportAllocs()
-	for b.Loop() {
-		Sum(data)
+// One at a time is the standard library's: a lane of its own pays, if at all, from minAlone on.
+func BenchmarkSum(b *testing.B) {
+	for _, size := range []int{100, minAlone, 4 << 10, 256 << 10} {
+		data := [][]byte{make([]byte, size)}
+		var dst [1]Hash
+		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				dst[0] = Sum(data[0])
+			}
+		})
+		b.Run(fmt.Sprintf("size=%d/one-at-a-time", size), func(b *testing.B) {
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				sumEach(dst[:], data)
+			}
+		})
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+
+	"github.com/seigr/sttnode/stc/internal/keccak"
 )
 
 // HashSize is the length of a Hash in bytes.
@@ -15,7 +17,12 @@ const HashSize = 32
 type Hash [HashSize]byte
 
 // Sum returns the SHA3-256 of data. It does not allocate.
-func Sum(data []byte) Hash { return sha3.Sum256(data) }
+func Sum(data []byte) Hash {
+	if len(data) >= minAlone && keccak.Fast(1) {
+		return sumAlone(data)
+	}
+	return sha3.Sum256(data)
+}
 
 // NewHash returns a streaming SHA3-256. Its Write never fails; it is for one goroutine at a time.
 func NewHash() hash.Hash { return sha3.New256() }

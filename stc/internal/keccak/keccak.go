@@ -23,8 +23,9 @@ const (
 	maxBlocks = 48
 )
 
-// Fast reports whether four states are permuted much faster here than one after the other. State is right either way.
-func Fast() bool { return vector || keccakf1600.IsEnabledX4() }
+// Fast reports whether State takes n long messages, n from 1 to Lanes, faster here than the standard library does one after the
+// other. State is right either way.
+func Fast(n int) bool { return vector || n > 1 && keccakf1600.IsEnabledX4() }
 
 // State is four sponges. Make one with New, and keep it on the heap: circl's permutation wants its words at a 32-byte boundary,
 // which a stack that moves loses. It is for one goroutine at a time.

@@ -80,23 +80,37 @@ func (s *Store) PutMany(ctx context.Context, blobs [][]byte) ([]stc.Hash, error)
 
 // PutVerified is PutMany for blobs whose hashes the caller has computed itself from these very bytes. It does not hash.
 func (s *Store) PutVerified(ctx context.Context, hashes []stc.Hash, blobs [][]byte) error {
-	if err := s.enter(); err != nil {
+	durable, err := s.Submit(ctx, hashes, blobs)
+	if err != nil {
 		return err
 	}
-	defer s.exit()
+	return durable(ctx)
+}
+
+// Submit is PutVerified in two steps: it returns when the bytes are no longer needed, which takes as long as more than some 100 MiB
+// wait for the disk; durable waits until they are stored, or ctx ends. It must be called once, by any goroutine: Close waits for it.
+func (s *Store) Submit(ctx context.Context, hashes []stc.Hash, blobs [][]byte) (durable func(context.Context) error, err error) {
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
 	g := newPutGroup()
 	s.mu.Lock()
 	s.putting[g] = hashes
 	s.mu.Unlock()
-	defer func() {
+	leave := func() {
 		s.mu.Lock()
 		delete(s.putting, g)
 		s.mu.Unlock()
-	}()
-	if err := s.submit(ctx, g, nil, hashes, blobs); err != nil {
-		return err
+		s.exit()
 	}
-	return g.wait(ctx)
+	if err := s.submit(ctx, g, nil, hashes, blobs); err != nil {
+		leave()
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		defer leave()
+		return g.wait(ctx)
+	}, nil
 }
 
 // submit begins to store blobs, whose outcome g will tell, and returns when their bytes are no longer needed. keep, if not

@@ -40,18 +40,34 @@ func (s *fetchStore) Has(h stc.Hash) (bool, error) { return s.f.n.store.Has(h) }
 // Get implements [swarm.Store].
 func (s *fetchStore) Get(dst []byte, h stc.Hash) ([]byte, error) { return s.f.n.store.Get(dst, h) }
 
-// PutVerified implements [swarm.Store].
-func (s *fetchStore) PutVerified(ctx context.Context, hashes []stc.Hash, blobs [][]byte) error {
+// Submit implements [swarm.Store].
+func (s *fetchStore) Submit(ctx context.Context, hashes []stc.Hash, blobs [][]byte) (durable func(context.Context) error, err error) {
 	if err := s.rootFirst(ctx, hashes, blobs); err != nil {
-		return err
+		return nil, err
 	}
-	if err := s.f.n.store.PutVerified(ctx, hashes, blobs); err != nil {
-		return err
+	wait, err := s.f.n.store.Submit(ctx, hashes, blobs)
+	if err != nil {
+		return nil, err
 	}
-	n := uint64(0)
+	sizes := make([]uint64, len(blobs)) // the swarm uses the slices again
 	for i, b := range blobs {
-		n += uint64(len(b))
-		s.f.n.emit(EventChunkVerified, Event{Root: s.f.root, Chunk: hashes[i], Bytes: uint64(len(b))})
+		sizes[i] = uint64(len(b))
+	}
+	return func(ctx context.Context) error {
+		err := wait(ctx)
+		if err == nil {
+			s.stored(hashes, sizes)
+		}
+		return err
+	}, nil
+}
+
+// stored tells of blobs that are durable.
+func (s *fetchStore) stored(hashes []stc.Hash, sizes []uint64) {
+	n := uint64(0)
+	for i, size := range sizes {
+		n += size
+		s.f.n.emit(EventChunkVerified, Event{Root: s.f.root, Chunk: hashes[i], Bytes: size})
 	}
 	on := s.f.opts.OnStored
 	if on != nil {
@@ -67,7 +83,6 @@ func (s *fetchStore) PutVerified(ctx context.Context, hashes []stc.Hash, blobs [
 	if on != nil {
 		on(n)
 	}
-	return nil
 }
 
 // rootFirst returns when the fetch has seen the root, which may be among the

@@ -266,7 +266,11 @@ func TestOutputIsBegunOnce(t *testing.T) {
 			var batches sync.WaitGroup
 			for range 8 {
 				batches.Go(func() {
-					if err := f.store.PutVerified(ctx, nil, nil); err != nil {
+					durable, err := f.store.Submit(ctx, nil, nil)
+					if err == nil {
+						err = durable(ctx)
+					}
+					if err != nil {
 						t.Error(err)
 					}
 				})

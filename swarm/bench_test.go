@@ -26,13 +26,13 @@ func (s *sinkStore) Has(h stc.Hash) (bool, error) {
 
 func (s *sinkStore) Get(dst []byte, _ stc.Hash) ([]byte, error) { return dst, content.ErrNotFound }
 
-func (s *sinkStore) PutVerified(_ context.Context, hashes []stc.Hash, _ [][]byte) error {
+func (s *sinkStore) Submit(_ context.Context, hashes []stc.Hash, _ [][]byte) (func(context.Context) error, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range hashes {
 		s.have[h] = struct{}{}
 	}
-	return nil
+	return func(context.Context) error { return nil }, nil
 }
 
 // tcpSeeder serves a store on loopback TCP.

@@ -242,7 +242,7 @@ func (e connAnswers) handle(o *owner, now time.Time) {
 		}
 		switch v {
 		case answerWanted:
-			o.gather(arrival{item: it, from: conn.candidate, blob: a.blob})
+			o.gather(arrival{item: it, from: conn.candidate, blob: a.blob, size: len(a.blob)})
 			continue
 		case answerLate:
 			o.count.Late += uint64(len(a.blob))

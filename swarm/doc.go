@@ -18,8 +18,8 @@
 //	scheduler  which one next, from whom, how many at a time      scheduler.go  pure
 //	conn       WANT out, BLOB in                                  conn.go       two goroutines a peer
 //	verify     SHA3-256 of several blobs side by side             pipeline.go   a few goroutines
-//	commit     Store.PutVerified, many blobs a sync, and beside   pipeline.go   a few goroutines
-//	           it Output.WriteChunk
+//	commit     Store.Submit, and beside it Output.WriteChunk      pipeline.go   one goroutine
+//	settle     until that is durable; only then it counts         pipeline.go   one goroutine
 //
 // One goroutine, the owner, holds frontier and scheduler and everything that
 // is counted; all others hand it events and get work from it. It never waits

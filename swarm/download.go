@@ -22,9 +22,10 @@ type Store interface {
 	// Get appends the blob to dst. content.ErrNotFound and content.ErrCorrupt
 	// mean that it has to be fetched (again).
 	Get(dst []byte, h stc.Hash) ([]byte, error)
-	// PutVerified stores blobs that match their hashes, and returns when they
-	// are durable. It does not keep the slices.
-	PutVerified(ctx context.Context, hashes []stc.Hash, blobs [][]byte) error
+	// Submit begins to store blobs that match their hashes, and returns when it
+	// has no more need of the slices. durable, called once, waits until what
+	// was submitted survives a crash.
+	Submit(ctx context.Context, hashes []stc.Hash, blobs [][]byte) (durable func(context.Context) error, err error)
 }
 
 // Output takes verified chunks at their places, in any order;
@@ -60,7 +61,7 @@ type Config struct {
 	Part *Part
 
 	// Budget bounds the bytes of blobs that are asked for or received and not
-	// yet stored. Default 32 MiB, at least 4 MiB. Memory stays below it, plus
+	// yet given to the store. Default 32 MiB, at least 4 MiB. Memory stays below it, plus
 	// one blob a peer and about 16 MiB for manifests and bookkeeping.
 	Budget int
 	// Window is how many blobs are looked ahead in the manifests, and so among

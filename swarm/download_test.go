@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -240,16 +241,20 @@ func TestFetchRepeatedContent(t *testing.T) {
 	})
 }
 
-// slowNodes stores what holds a manifest node slowly.
+// slowNodes makes what holds a manifest node durable slowly.
 type slowNodes struct{ *memStore }
 
-func (s slowNodes) PutVerified(ctx context.Context, hashes []stc.Hash, blobs [][]byte) error {
-	for _, b := range blobs {
-		if bytes.HasPrefix(b, []byte("STM\x01")) {
-			time.Sleep(time.Second) // what a disk takes, on the time of the bubble
-		}
+func (s slowNodes) Submit(ctx context.Context, hashes []stc.Hash, blobs [][]byte) (func(context.Context) error, error) {
+	isNode := slices.ContainsFunc(blobs, func(b []byte) bool { return bytes.HasPrefix(b, []byte("STM\x01")) })
+	durable, err := s.memStore.Submit(ctx, hashes, blobs)
+	if !isNode {
+		err = durable(ctx)
+		return func(context.Context) error { return nil }, err
 	}
-	return s.memStore.PutVerified(ctx, hashes, blobs)
+	return func(ctx context.Context) error {
+		time.Sleep(time.Second) // what a disk takes, on the time of the bubble
+		return durable(ctx)
+	}, err
 }
 
 // A chunk that is stored before the node above it is announced only behind it.

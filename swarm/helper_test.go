@@ -44,9 +44,10 @@ type memStore struct {
 	corrupt map[stc.Hash]bool
 	chunks  map[stc.Hash]struct{} // that putFile has cut
 
-	syncTime time.Duration // what PutVerified takes
+	fullTime time.Duration // what it takes until there is room for more
+	syncTime time.Duration // from then until it is durable; syncs are shared
 	putErr   error
-	puts     int // calls of PutVerified
+	puts     int // groups that became durable, or failed to
 	gets     int
 }
 
@@ -88,24 +89,32 @@ func (s *memStore) Get(dst []byte, h stc.Hash) ([]byte, error) {
 	return append(dst, b...), nil
 }
 
-func (s *memStore) PutVerified(_ context.Context, hashes []stc.Hash, blobs [][]byte) error {
-	if s.syncTime > 0 {
-		time.Sleep(s.syncTime) // what a disk takes, on the time of the bubble
+func (s *memStore) Submit(_ context.Context, hashes []stc.Hash, blobs [][]byte) (func(context.Context) error, error) {
+	if s.fullTime > 0 {
+		time.Sleep(s.fullTime) // on the time of the bubble
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.puts++
-	if s.putErr != nil {
-		return s.putErr
+	due := time.Now().Add(s.syncTime)
+	hashes, kept := slices.Clone(hashes), make([][]byte, len(blobs))
+	for i, b := range blobs {
+		kept[i] = bytes.Clone(b)
 	}
-	for i, h := range hashes {
-		if stc.Sum(blobs[i]) != h {
-			panic("a blob is stored under a wrong hash")
+	return func(context.Context) error {
+		time.Sleep(time.Until(due))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.puts++
+		if s.putErr != nil {
+			return s.putErr
 		}
-		s.blobs[h] = bytes.Clone(blobs[i])
-		delete(s.corrupt, h)
-	}
-	return nil
+		for i, h := range hashes {
+			if stc.Sum(kept[i]) != h {
+				panic("a blob is stored under a wrong hash")
+			}
+			s.blobs[h] = kept[i]
+			delete(s.corrupt, h)
+		}
+		return nil
+	}, nil
 }
 
 func (s *memStore) Use(stc.Hash) {}

@@ -331,7 +331,7 @@ func TestBudgetHolds(t *testing.T) {
 		seed.pin(root)
 		const budget = 6 << 20
 		f := newFetch(t, root, func(c *Config) { c.Budget = budget })
-		f.store.syncTime = 200 * time.Millisecond
+		f.store.fullTime = 200 * time.Millisecond
 		for i := byte(1); i <= 3; i++ {
 			f.AddPeer(peerHash(i), "", n.dialer(i, NewServer(seed, ServerConfig{})))
 		}
@@ -353,7 +353,27 @@ func TestBudgetHolds(t *testing.T) {
 			t.Errorf("%d bytes asked for or held with a budget of %d", most, budget)
 		}
 		if f.store.puts > 64 {
-			t.Errorf("%d syncs for 256 chunks", f.store.puts)
+			t.Errorf("%d groups for 256 chunks", f.store.puts)
+		}
+	})
+}
+
+// A disk that takes long to sync, but much at once, does not hold back anything: memory is free when the store has the bytes.
+func TestSyncsAreNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, rate, budget = 32 << 20, 64 << 20, 4 << 20
+		n := newTestNet(t, rate, time.Millisecond)
+		defer n.close()
+		seed := newMemStore()
+		root := seed.putFile(randomBytes(15, size), 18, true).hash
+		seed.pin(root)
+		f := newFetch(t, root, func(c *Config) { c.Budget = budget })
+		f.store.syncTime = 300 * time.Millisecond
+		f.AddPeer(peerHash(1), "", n.dialer(1, NewServer(seed, ServerConfig{})))
+		start := time.Now()
+		f.mustComplete(t, seed)
+		if took, most := time.Since(start), 600*time.Millisecond+f.store.syncTime; took > most {
+			t.Errorf("took %v, the link takes 500 ms and the last sync 300", took)
 		}
 	})
 }

@@ -74,7 +74,7 @@ func (l *limiting) most() (m Limit) {
 func (o *owner) bottleneck(now time.Time) Limit {
 	p := &o.pipe
 	switch {
-	case p.committing == committers && (len(p.verified) > 0 || !o.sched.affords()):
+	case p.committing && (len(p.verified) > 0 || !o.sched.affords()):
 		return LimitDisk
 	case p.verifying == o.cfg.Verifiers && len(p.gathered) >= lanes:
 		return LimitHash
@@ -90,7 +90,7 @@ func (o *owner) bottleneck(now time.Time) Limit {
 			return LimitNetwork
 		}
 	}
-	if o.sched.held > 0 {
+	if o.sched.held > 0 || p.storing() {
 		return LimitDisk // nothing is asked for, and something is being stored
 	}
 	return LimitPeer

@@ -21,7 +21,7 @@ func TestLimit(t *testing.T) {
 		"nobody is there": {want: LimitPeer},
 		"a slow network":  {want: LimitNetwork, rate: 1e6, peers: 2},
 		"a slow disk": {want: LimitDisk, rate: 1e9, peers: 1, change: func(c *Config) {
-			c.Store.(*memStore).syncTime = 2 * time.Second
+			c.Store.(*memStore).fullTime = 2 * time.Second
 		}},
 		"a limit of the rate": {want: LimitRate, rate: 1e9, peers: 1, change: func(c *Config) {
 			c.Limiter = NewLimiter(Limits{Rates: Rates{Down: 1 << 20}})

@@ -248,7 +248,7 @@ func (o *owner) poll(now time.Time) {
 
 func (o *owner) checkStalled(now time.Time) {
 	switch {
-	case o.failure != nil || o.complete() || o.sched.held > 0:
+	case o.failure != nil || o.complete() || o.sched.held > 0 || o.pipe.storing():
 	case o.idle():
 		o.progress = now
 	case o.exhausted() && !o.walk.busy():

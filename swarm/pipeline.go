@@ -11,21 +11,25 @@ import (
 	"github.com/seigr/sttnode/stc"
 )
 
-// pipe leads blobs from the network through the verifiers to the store. Each
-// stage takes what has gathered before it while it was busy, so batches grow
-// by themselves when a stage is what limits. It belongs to the owner.
+// pipe leads blobs from the network through the verifiers to the store:
+//
+//	gathered -> verifiers -> verified -> committer -> settler
+//
+// The committer gives groups to the store and the output, which then have no
+// more need of our memory; the settler waits until each is durable. So nothing
+// waits for the disk to sync but what was written meanwhile. Each stage takes
+// what has gathered before it while it was busy: batches grow by themselves
+// when a stage is what limits. It belongs to the owner.
 type pipe struct {
 	gathered   []arrival // not yet verified
 	lingering  time.Time // until when a small batch may wait for more
 	verifyJobs chan *verifyJob
 	verifying  int // jobs with the verifiers
 
-	verified   []arrival // not yet stored
-	commitJobs chan commitJob
-	committing int    // jobs with the committers
-	nextCommit uint64 // number of the next job
-	nextStored uint64 // number of the job whose result counts next
-	early      []commitDone
+	verified   []arrival // not yet given to the store
+	commitJobs chan *commitJob
+	committing bool // a job is with the committer
+	settling   int  // jobs with the settler
 
 	spare []*verifyJob
 }
@@ -34,7 +38,8 @@ type pipe struct {
 type arrival struct {
 	item *item
 	from *candidate
-	blob []byte
+	blob []byte // nil once the store has it
+	size int
 }
 
 const (
@@ -48,14 +53,11 @@ const (
 	maxVerifyBlobs = 64
 	maxVerifyBytes = 1 << 20
 
-	// committers is how many goroutines store: one can seal while the other
-	// waits for the disk.
-	committers     = 2
 	maxCommitBlobs = 4096
 	maxCommitBytes = 8 << 20
-	// minOverlap is how much must have gathered before a second committer
-	// starts while the first is at work, unless nothing more is expected.
-	minOverlap = 1 << 20
+	// maxSettling is how many groups may wait for the disk. The store has
+	// limits of its own, in bytes.
+	maxSettling = 64
 )
 
 // verifyJob is a batch on its way through a verifier and back.
@@ -69,10 +71,13 @@ type verifyJob struct {
 	errs     []error         // what is wrong with the content of a verified blob
 }
 
+// commitJob is a group on its way to the disk. What the committer does is its
+// first event, what the settler does its second.
 type commitJob struct {
-	number uint64
-	group  []arrival
-	output []placed // what of it goes to the output
+	group   []arrival
+	output  []placed // what of it goes to the output
+	durable func(context.Context) error
+	err     error
 }
 
 // placed is a chunk with its only place in the content.
@@ -81,15 +86,14 @@ type placed struct {
 	chunk  []byte
 }
 
-// commitDone is a committer's event.
-type commitDone struct {
-	commitJob
-	err error
-}
+type (
+	handedOver struct{ *commitJob } // the committer's event
+	settled    struct{ *commitJob } // the settler's
+)
 
 func (p *pipe) begin(o *owner) {
 	p.verifyJobs = make(chan *verifyJob, o.cfg.Verifiers)
-	p.commitJobs = make(chan commitJob, committers)
+	p.commitJobs = make(chan *commitJob, 1)
 	for range o.cfg.Verifiers {
 		o.workers.Go(func() {
 			for job := range p.verifyJobs {
@@ -98,22 +102,33 @@ func (p *pipe) begin(o *owner) {
 			}
 		})
 	}
-	for range committers {
-		o.workers.Go(func() {
-			for job := range p.commitJobs {
-				o.events <- commitDone{job, o.cfg.commit(job)}
-			}
-		})
-	}
+	toSettle := make(chan *commitJob, maxSettling)
+	o.workers.Go(func() {
+		defer close(toSettle)
+		for job := range p.commitJobs {
+			job.handOver(&o.cfg)
+			o.events <- handedOver{job}
+			toSettle <- job
+		}
+	})
+	o.workers.Go(func() {
+		for job := range toSettle {
+			job.settle()
+			o.events <- settled{job}
+		}
+	})
 }
 
-// busy reports whether verifiers or committers have work. They answer each
-// job; the owner listens as long.
-func (p *pipe) busy() bool { return p.verifying+p.committing > 0 }
+// busy reports whether somebody has work. All answer each job; the owner
+// listens as long.
+func (p *pipe) busy() bool { return p.verifying > 0 || p.storing() }
+
+// storing reports whether something is on its way to the disk.
+func (p *pipe) storing() bool { return p.committing || p.settling > 0 }
 
 // pending reports whether anything is on its way from the network to the store.
 func (p *pipe) pending() bool {
-	return p.busy() || len(p.gathered)+len(p.verified)+len(p.early) > 0
+	return p.busy() || len(p.gathered)+len(p.verified) > 0
 }
 
 // gather takes a blob from the network.
@@ -132,10 +147,7 @@ func (p *pipe) advance(o *owner, now time.Time) (next time.Time) {
 		p.lingering = time.Time{}
 		p.startVerify(o)
 	}
-	for p.committing < committers && len(p.verified) > 0 {
-		if p.committing > 0 && o.sched.asked > 0 && bytesOf(p.verified, minOverlap) < minOverlap {
-			break // more will come until the other committer is ready
-		}
+	if !p.committing && len(p.verified) > 0 {
 		p.startCommit(o)
 	}
 	return next
@@ -273,9 +285,8 @@ func (p *pipe) startCommit(o *owner) {
 	}
 	group := slices.Clone(p.verified[:n])
 	p.verified = slices.Delete(p.verified, 0, n)
-	p.committing++
-	p.nextCommit++
-	job := commitJob{number: p.nextCommit - 1, group: group}
+	p.committing = true
+	job := &commitJob{group: group}
 	if o.cfg.Output != nil {
 		job.output = placesOf(group)
 	}
@@ -293,58 +304,61 @@ func placesOf(group []arrival) (list []placed) {
 	return list
 }
 
-func bytesOf(group []arrival, enough int) (n int) {
-	for _, a := range group {
-		if n += len(a.blob); n >= enough {
-			break
-		}
-	}
-	return n
-}
-
-// commit stores a group, and writes it to the output while the store waits for
-// the disk. What was verified is stored even when the download is being
-// cancelled, so its context is not asked.
-func (c *Config) commit(job commitJob) error {
-	hashes := make([]stc.Hash, len(job.group))
-	blobs := make([][]byte, len(job.group))
-	for i, a := range job.group {
+// handOver gives a group to the store, and writes it to the output meanwhile.
+// What was verified is stored even when the download is being cancelled, so
+// its context is not asked.
+func (j *commitJob) handOver(c *Config) {
+	hashes := make([]stc.Hash, len(j.group))
+	blobs := make([][]byte, len(j.group))
+	for i, a := range j.group {
 		hashes[i], blobs[i] = a.item.hash, a.blob
 	}
 	var writing sync.WaitGroup
-	if len(job.output) > 0 {
+	if len(j.output) > 0 {
 		writing.Go(func() {
-			for _, w := range job.output {
+			for _, w := range j.output {
 				c.Output.WriteChunk(w.offset, w.chunk)
 			}
 		})
 	}
-	err := c.Store.PutVerified(context.Background(), hashes, blobs)
+	j.durable, j.err = c.Store.Submit(context.Background(), hashes, blobs)
 	writing.Wait()
-	return err
+	j.output = nil
 }
 
-// handle counts groups as stored in the order in which they were verified:
-// then a chunk that is announced is never here before the nodes above it.
-func (e commitDone) handle(o *owner, now time.Time) {
-	p := &o.pipe
-	p.committing--
-	p.early = append(p.early, e)
-	for {
-		i := slices.IndexFunc(p.early, func(d commitDone) bool { return d.number == p.nextStored })
-		if i < 0 {
-			return
-		}
-		d := p.early[i]
-		p.early = slices.Delete(p.early, i, i+1)
-		p.nextStored++
-		if d.err != nil {
-			o.broken = true
-			o.fail(fmt.Errorf("store: %w", d.err))
-		}
-		if !o.broken {
-			o.storedGroup(d.group, now)
-		}
+// settle waits until a group is durable.
+func (j *commitJob) settle() {
+	if j.err == nil {
+		j.err = j.durable(context.Background())
+	}
+}
+
+// handle makes room: nobody needs the bytes any more.
+func (e handedOver) handle(o *owner, _ time.Time) {
+	o.pipe.committing = false
+	o.pipe.settling++
+	o.handedOver(e.group)
+}
+
+func (o *owner) handedOver(group []arrival) {
+	for i := range group {
+		a := &group[i]
+		o.host.release(a.blob)
+		a.blob = nil
+		o.sched.handedOver(a.item)
+	}
+}
+
+// handle counts a group as stored. Groups come in the order in which they were
+// verified: so a chunk that is announced is never here before the nodes above it.
+func (e settled) handle(o *owner, now time.Time) {
+	o.pipe.settling--
+	if e.err != nil {
+		o.broken = true
+		o.fail(fmt.Errorf("store: %w", e.err))
+	}
+	if !o.broken {
+		o.storedGroup(e.group, now)
 	}
 }
 
@@ -353,8 +367,7 @@ func (o *owner) storedGroup(group []arrival, now time.Time) {
 	o.progress = now
 	var here []span
 	for _, a := range group {
-		it, n := a.item, uint64(len(a.blob))
-		o.host.release(a.blob)
+		it, n := a.item, uint64(a.size)
 		o.sched.stored(it)
 		o.walk.noteStored(it)
 		o.count.Fetched += n
@@ -389,8 +402,11 @@ func (p *pipe) flush(o *owner) {
 	if len(p.verified) == 0 || o.broken {
 		return
 	}
-	if o.cfg.commit(commitJob{group: p.verified}) == nil {
-		o.storedGroup(p.verified, time.Now())
+	job := commitJob{group: p.verified}
+	job.handOver(&o.cfg)
+	o.handedOver(job.group)
+	if job.settle(); job.err == nil {
+		o.storedGroup(job.group, time.Now())
 	}
 	p.verified = nil
 }

@@ -37,7 +37,7 @@ type Progress struct {
 	// Rate is what was fetched in the last few seconds, in bytes per second.
 	Rate float64
 	// InFlight is how many bytes are asked for, Held how many are here and
-	// being verified and stored.
+	// being verified, or on their way to the store.
 	InFlight, Held int
 	// Serving is how many peers are being drawn from.
 	Serving int

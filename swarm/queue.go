@@ -4,7 +4,7 @@ import "github.com/seigr/sttnode/stc"
 
 // itemState says where a blob of the window is on its way.
 //
-//	waiting --ask--> asked --receive--> held --stored--> done
+//	waiting --ask--> asked --receive--> held --hand over--> storing --stored--> done
 //	   ^               |                  |
 //	   +---- requeue --+------ reject ----+
 type itemState uint8
@@ -12,7 +12,8 @@ type itemState uint8
 const (
 	itemWaiting   itemState = iota // in a queue; late requests for it may still be open
 	itemAsked                      // one peer at least is expected to send it
-	itemHeld                       // its bytes are here, not yet verified and stored
+	itemHeld                       // its bytes are here, not yet verified and given to the store
+	itemStoring                    // the store has its bytes, which are not yet durable
 	itemForgotten                  // not wanted any more; answers may still come
 	itemDone                       // stored; requests may still be open whose answers nobody needs
 )

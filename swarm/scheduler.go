@@ -15,7 +15,7 @@ import (
 // decides the same.
 //
 // What holds at all times:
-//   - bytes asked for and bytes held until they are stored, together, do not
+//   - bytes asked for and bytes held until the store has them, together, do not
 //     exceed the budget, except that one request may be open even if its blob
 //     is larger; requests that missed their deadline (at most one a peer) are
 //     written off;
@@ -42,7 +42,7 @@ type scheduler struct {
 
 	queues [queueCount]itemQueue
 	asked  int // bytes of open requests, late ones not included
-	held   int // bytes received, not yet stored
+	held   int // bytes received, not yet given to the store
 	allow  allowance
 	// largest is the size of the largest item so far. Requests stop when the
 	// budget has no room for it.
@@ -380,9 +380,14 @@ func (s *scheduler) rejected(it *item) {
 	s.requeue(it)
 }
 
+// handedOver tells that the store has the bytes of an item.
+func (s *scheduler) handedOver(it *item) {
+	s.held -= it.size
+	it.state = itemStoring
+}
+
 // stored closes an item.
 func (s *scheduler) stored(it *item) {
-	s.held -= it.size
 	it.state = itemDone
 	delete(s.items, it.hash)
 }

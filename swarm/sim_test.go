@@ -283,6 +283,7 @@ func (m *sim) answer(p *simPeer, id uint32, a *simAnswer, chunk int) {
 			}
 			m.stored[it.hash] = true
 			m.s.proved(p.id)
+			m.s.handedOver(it)
 			m.s.stored(it)
 		})
 	case answerDuplicate, answerLate:

@@ -203,6 +203,9 @@ func (b *fetchBed) manyFiles(string) (m fetchRun, err error) {
 	}
 	seeders := peers{p}
 	defer seeders.stop()
+	if err := b.setAside("fetched"); err != nil {
+		return m, err
+	}
 	m, err = b.fetch("", loopback, root, seeders)
 	m.Count = manyFiles
 	return m, err

@@ -74,7 +74,6 @@ type call struct {
 	began      time.Time // when it was called
 	sent       time.Time // when the request went out last
 	patience   time.Duration
-	wake       time.Time
 	repeats    int  // how often the request went out again; an answer tells no RTT then
 	challenged bool // a challenge was met already
 	index      int  // in the heap of calls
@@ -107,7 +106,7 @@ type calls struct {
 	onFail   func(now time.Time, to Contact, began time.Time)
 
 	byTx  map[uint64]*call
-	queue callQueue
+	queue callQueue // of all of them
 }
 
 var _ caller = (*calls)(nil)
@@ -118,11 +117,12 @@ func (c *calls) call(now time.Time, to Contact, request message, opts callOption
 	}
 	k.request.tx = k.tx
 	c.byTx[k.tx] = k
-	k.wake = now.Add(c.peers.stall(to))
+	wake := now.Add(c.peers.stall(to))
 	if len(c.byTx) > maxCalls || !c.transmit(now, k) {
-		k.state, k.wake = callStateRepeated, now // fails as soon as we are back in expire
+		k.state, wake = callStateRepeated, now // fails as soon as we are back in expire
 	}
 	heap.Push(&c.queue, k)
+	c.wakeAt(k, wake)
 	c.stats.RPC[methodOf(request.kind)].Sent++
 }
 
@@ -195,14 +195,19 @@ func (c *calls) challenged(now time.Time, k *call, m *message) {
 		return
 	}
 	k.patience = c.peers.patience(k.to)
+	wait := k.patience
 	switch k.state {
 	case callStateWaiting:
-		k.wake = now.Add(c.peers.stall(k.to))
-	case callStateStalled:
-		k.wake = now.Add(k.patience)
+		wait = c.peers.stall(k.to)
 	case callStateRepeated:
-		k.wake = now.Add(k.remaining())
+		wait = k.remaining()
 	}
+	c.wakeAt(k, now.Add(wait))
+}
+
+// wakeAt changes when something is to be done about a call.
+func (c *calls) wakeAt(k *call, at time.Time) {
+	c.queue[k.index].wake = c.peers.clock.at(at)
 	heap.Fix(&c.queue, k.index)
 }
 
@@ -222,8 +227,7 @@ func (c *calls) repeat(now time.Time, k *call) {
 	if k.opts.insist {
 		wait /= 2 // once in each half
 	}
-	k.wake = now.Add(wait)
-	heap.Fix(&c.queue, k.index)
+	c.wakeAt(k, now.Add(wait))
 }
 
 // deadline returns when expire wants to be called; the zero time for never.
@@ -231,18 +235,17 @@ func (c *calls) deadline() time.Time {
 	if len(c.queue) == 0 {
 		return time.Time{}
 	}
-	return c.queue[0].wake
+	return c.peers.clock.time(c.queue[0].wake)
 }
 
 // expire repeats, gives up and forgets what is due.
 func (c *calls) expire(now time.Time) {
-	for len(c.queue) > 0 && !c.queue[0].wake.After(now) {
-		k := c.queue[0]
+	for at := c.peers.clock.at(now); len(c.queue) > 0 && c.queue[0].wake <= at; {
+		k := c.queue[0].call
 		switch k.state {
 		case callStateWaiting:
 			k.state = callStateStalled
-			k.wake = k.sent.Add(max(k.patience, now.Sub(k.sent)))
-			heap.Fix(&c.queue, 0)
+			c.wakeAt(k, k.sent.Add(max(k.patience, now.Sub(k.sent))))
 			k.report(now, report{outcome: callStalled})
 		case callStateStalled:
 			k.state = callStateRepeated
@@ -256,8 +259,7 @@ func (c *calls) expire(now time.Time) {
 				continue
 			}
 			k.state = callStateFailed
-			k.wake = now.Add(lateAnswers)
-			heap.Fix(&c.queue, 0)
+			c.wakeAt(k, now.Add(lateAnswers))
 			c.stats.RPC[methodOf(k.request.kind)].Failed++
 			c.onFail(now, k.to, k.began)
 			k.report(now, report{outcome: callFailed})
@@ -269,12 +271,17 @@ func (c *calls) expire(now time.Time) {
 }
 
 // callQueue orders calls by the time at which something is to be done.
-type callQueue []*call
+type callQueue []queuedCall
+
+type queuedCall struct {
+	wake stamp
+	*call
+}
 
 func (q callQueue) Len() int { return len(q) }
 func (q callQueue) Less(i, j int) bool {
-	if !q[i].wake.Equal(q[j].wake) {
-		return q[i].wake.Before(q[j].wake)
+	if q[i].wake != q[j].wake {
+		return q[i].wake < q[j].wake
 	}
 	return q[i].tx < q[j].tx // any order, as long as it is one
 }
@@ -285,12 +292,12 @@ func (q callQueue) Swap(i, j int) {
 func (q *callQueue) Push(x any) {
 	k := x.(*call)
 	k.index = len(*q)
-	*q = append(*q, k)
+	*q = append(*q, queuedCall{never, k})
 }
 func (q *callQueue) Pop() any {
 	old := *q
-	k := old[len(old)-1]
-	old[len(old)-1] = nil
+	k := old[len(old)-1].call
+	old[len(old)-1] = queuedCall{}
 	*q = old[:len(old)-1]
 	return k
 }

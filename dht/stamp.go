@@ -1,11 +1,17 @@
 package dht
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // stamp is a time as the many entries of the table and of the peers keep it, in
 // a third of the room: nanoseconds on the clock of their machine. The zero value
-// stands for never.
+// stands for no time at all.
 type stamp int64
+
+// never comes after all times.
+const never = stamp(math.MaxInt64)
 
 // clock gives stamps. It follows the monotonic clock of the times it is given,
 // as far as they have one.

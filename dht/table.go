@@ -389,7 +389,8 @@ func (t *table) insert(i int, e *entry) {
 	b.candidates = slices.DeleteFunc(b.candidates, func(c candidate) bool { return c.ID == e.ID })
 	t.byAddr[e.Addr] = e
 	t.near = t.holding(wideNeighbourhood * t.cfg.k)
-	heap.Push(&t.checks, check{t.nextCheck(e), e})
+	heap.Push(&t.checks, e)
+	t.checks.set(e, t.nextCheck(e))
 	if net, limited := subnetOf(e.Addr); limited {
 		t.subnets[net]++
 	}

@@ -190,16 +190,16 @@ func (q checkQueue) Swap(i, j int) {
 	q[i].index, q[j].index = int32(i), int32(j)
 }
 func (q *checkQueue) Push(x any) {
-	c := x.(check)
-	c.index = int32(len(*q))
-	*q = append(*q, c)
+	e := x.(*entry)
+	e.index = int32(len(*q))
+	*q = append(*q, check{never, e})
 }
 func (q *checkQueue) Pop() any {
 	old := *q
-	c := old[len(old)-1]
+	e := old[len(old)-1].entry
 	old[len(old)-1] = check{}
 	*q = old[:len(old)-1]
-	return c
+	return e
 }
 
 // fill returns a candidate that was not asked in the last interval, whose

@@ -1,6 +1,8 @@
 package dht
 
 import (
+	"encoding/binary"
+	"hash/maphash"
 	"net/netip"
 	"time"
 )
@@ -36,9 +38,19 @@ type gateConfig struct {
 
 func newGate(clock clock, cfg gateConfig) *gate {
 	return &gate{
-		addrs: newLRU[netip.AddrPort, provenAddr](cfg.remember), subnets: newLRU[subnet, allowance](cfg.remember),
-		clock: clock, cfg: cfg,
+		addrs:   newLRU[netip.AddrPort, provenAddr](cfg.remember, hashAddr),
+		subnets: newLRU[subnet, allowance](cfg.remember, maphash.Comparable[subnet]),
+		clock:   clock, cfg: cfg,
 	}
+}
+
+// hashAddr hashes an address, without its zone. (maphash.Comparable would
+// allocate, as zones are pointers.)
+func hashAddr(seed maphash.Seed, a netip.AddrPort) uint64 {
+	ip := a.Addr().As16()
+	var b [18]byte
+	binary.BigEndian.PutUint16(b[copy(b[:], ip[:]):], a.Port())
+	return maphash.Bytes(seed, b[:])
 }
 
 // allowance is a token bucket of two seconds' worth. The zero value is full.

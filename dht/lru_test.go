@@ -1,17 +1,19 @@
 package dht
 
 import (
+	"hash/maphash"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
-// An lru does what a list in order of use does.
+// An lru does what a list in order of use does, however often hashes are alike.
 func TestLRU(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(1, 8).Draw(t, "limit")
-		l := newLRU[int, int](limit)
+		spread := rapid.IntRange(1, 13).Draw(t, "hashes")
+		l := newLRU[int, int](limit, func(_ maphash.Seed, k int) uint64 { return uint64(minIndex - 2 + k%spread) })
 		var want []int // keys, the one used last at the end; the value is the key times 10
 		for range rapid.IntRange(0, 60).Draw(t, "steps") {
 			k := rapid.IntRange(0, 12).Draw(t, "key")

@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"time"
 
@@ -30,7 +31,7 @@ type peer struct {
 }
 
 func newPeers(size int, clock clock, proofs time.Duration) *peers {
-	return &peers{lru: newLRU[stc.Hash, peer](size), clock: clock, proofs: proofs}
+	return &peers{lru: newLRU[stc.Hash, peer](size, maphash.Comparable[stc.Hash]), clock: clock, proofs: proofs}
 }
 
 // touch returns what is remembered of c, anew if it was nothing or belonged to

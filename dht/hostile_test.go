@@ -20,8 +20,7 @@ const asker = "203.0.113.7:4700"
 func TestProofOfAddress(t *testing.T) {
 	v := newVictim(t, nil)
 	v.fill(60)
-	for i := range 60 { // reachable from the asker
-		c := v.table.contacts(anyEntry)[0]
+	for i, c := range v.table.contacts(anyEntry) { // reachable from the asker
 		v.table.evict(c.ID)
 		c.Addr = netip.MustParseAddrPort(fmt.Sprintf("198.51.%d.1:4700", i))
 		v.table.heard(v.now, c, true)

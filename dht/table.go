@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"cmp"
 	"container/heap"
 	"net/netip"
 	"slices"
@@ -41,8 +42,8 @@ type table struct {
 	// began to fail, it may be us who are cut off, and the node stays.
 	lastAnswer stamp
 
-	scan  nearest[*entry] // scratch of closest
-	found []*entry        // what closest returned last
+	bad   int      // entries that have left evictAfter calls in a row unanswered
+	found []*entry // what closest returned last
 }
 
 // tableConfig is the part of Config that the table needs.
@@ -61,14 +62,14 @@ const bucketSubnetShare = 10
 const evictAfter = 2
 
 type bucket struct {
-	entries    []slot
+	entries    []slot        // by ID
 	candidates []candidate   // the replacement cache, the best one last
 	asked      stamp         // when somebody was last asked who else belongs here
 	wait       time.Duration // after that, until it is worth it again
 }
 
 // slot is an entry's place. The first bytes of its ID lie here as well, for
-// those who look for one of many.
+// those who look for one of many: entries are in no cache of the CPU, most times.
 type slot struct {
 	prefix uint64
 	*entry
@@ -171,13 +172,21 @@ func (t *table) get(id stc.Hash) *entry {
 }
 
 func (b *bucket) get(id stc.Hash) *entry {
-	prefix := idPrefix(&id)
-	for i := range b.entries {
-		if s := &b.entries[i]; s.prefix == prefix && s.ID == id {
-			return s.entry
-		}
+	if i, found := b.search(id); found {
+		return b.entries[i].entry
 	}
 	return nil
+}
+
+// search returns where in the entries id is, or belongs.
+func (b *bucket) search(id stc.Hash) (i int, found bool) {
+	prefix := idPrefix(&id)
+	return slices.BinarySearchFunc(b.entries, id, func(s slot, id stc.Hash) int {
+		if s.prefix != prefix {
+			return cmp.Compare(s.prefix, prefix)
+		}
+		return s.ID.Compare(id)
+	})
 }
 
 // placement is what became of a contact.
@@ -211,7 +220,7 @@ func (t *table) heard(now time.Time, c Contact, answered bool) (p placement, fir
 		return placedKnown, t.refresh(e, now, answered)
 	}
 	defer t.vacate(c.Addr)()
-	if !t.hasRoom(i, c.Addr) {
+	if t.bad > 0 && !t.hasRoom(i, c.Addr) {
 		// Bad entries stay as long as nobody wants their place.
 		if j := slices.IndexFunc(b.entries, func(s slot) bool { return s.failures >= evictAfter }); j >= 0 {
 			t.take(b.entries[j].entry)
@@ -245,6 +254,9 @@ func (t *table) refresh(e *entry, now time.Time, answered bool) (first bool) {
 	}
 	if answered {
 		first = e.answered == 0
+		if e.failures >= evictAfter {
+			t.bad--
+		}
 		e.answered, e.failures, e.failedAt = at, 0, 0
 	}
 	return first
@@ -310,8 +322,11 @@ func (t *table) failed(now time.Time, c Contact, since time.Time) (evicted bool)
 	if e.failures > 0 && began < e.failedAt || e.answered != 0 && began < e.answered {
 		return false
 	}
-	if e.failures++; e.failures == 1 {
+	switch e.failures++; e.failures {
+	case 1:
 		e.failing = began
+	case evictAfter:
+		t.bad++
 	}
 	e.failedAt = t.clock.at(now)
 	t.checks.set(e, t.nextCheck(e))
@@ -385,7 +400,8 @@ func (t *table) wants(c Contact) bool {
 
 func (t *table) insert(i int, e *entry) {
 	b := &t.buckets[i]
-	b.entries = append(b.entries, slot{idPrefix(&e.ID), e})
+	j, _ := b.search(e.ID)
+	b.entries = slices.Insert(b.entries, j, slot{idPrefix(&e.ID), e})
 	b.candidates = slices.DeleteFunc(b.candidates, func(c candidate) bool { return c.ID == e.ID })
 	t.byAddr[e.Addr] = e
 	t.near = t.holding(wideNeighbourhood * t.cfg.k)
@@ -399,7 +415,12 @@ func (t *table) insert(i int, e *entry) {
 // take removes an entry and nothing else.
 func (t *table) take(e *entry) {
 	b, _ := t.bucketOf(e.ID)
-	b.entries = slices.DeleteFunc(b.entries, func(x slot) bool { return x.entry == e })
+	if j, found := b.search(e.ID); found {
+		b.entries = slices.Delete(b.entries, j, j+1)
+	}
+	if e.failures >= evictAfter {
+		t.bad--
+	}
 	delete(t.byAddr, e.Addr)
 	heap.Remove(&t.checks, int(e.index))
 	t.near = t.holding(wideNeighbourhood * t.cfg.k)

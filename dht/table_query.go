@@ -2,9 +2,11 @@ package dht
 
 import (
 	"container/heap"
+	"math/bits"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/seigr/sttnode/stc"
@@ -21,36 +23,57 @@ const (
 
 // closest returns the n entries closest to target that pass keep, or all if
 // there are no more, the closest first. The result is valid until the next call.
-//
-// Seen from us, whoever shares target's bucket is closer to target than the
-// nodes of all deeper buckets, and those are closer than the ones of each
-// shallower bucket in turn; so only the buckets that are needed are looked at.
 func (t *table) closest(target stc.Hash, n int, keep func(*entry) bool) []*entry {
 	t.found = t.found[:0]
-	collect := func(from, to int) {
-		t.scan.reset(target, n-len(t.found))
-		for i := from; i < to; i++ {
-			for _, s := range t.buckets[i].entries {
-				if t.scan.mayTake(s.prefix) && keep(s.entry) {
-					t.scan.take(&s.ID, s.entry)
-				}
-			}
+	t.inOrder(0, &target, func(e *entry) bool {
+		if len(t.found) < n && keep(e) {
+			t.found = append(t.found, e)
 		}
-		for _, x := range t.scan.list {
-			t.found = append(t.found, x.value)
-		}
-	}
-	home := commonPrefix(t.self, target)
-	if home < len(t.buckets) {
-		collect(home, home+1)
-	}
-	if len(t.found) < n && home+1 < len(t.buckets) {
-		collect(home+1, len(t.buckets))
-	}
-	for i := min(home, len(t.buckets)) - 1; i >= 0 && len(t.found) < n; i-- {
-		collect(i, i+1)
-	}
+		return len(t.found) < n
+	})
 	return t.found
+}
+
+// inOrder calls visit with the entries that share so many bits with us, those
+// closest to target first, until it returns false. Where target differs from us
+// in the next bit, everybody in the next bucket does, and is closer to it than
+// all in deeper ones; else those are closer.
+func (t *table) inOrder(shared int, target *stc.Hash, visit func(*entry) bool) bool {
+	if shared == len(t.buckets) {
+		return true
+	}
+	entries := t.buckets[shared].entries
+	if bit(*target, shared) != bit(t.self, shared) {
+		return inOrder(entries, target, visit) && t.inOrder(shared+1, target, visit)
+	}
+	return t.inOrder(shared+1, target, visit) && inOrder(entries, target, visit)
+}
+
+// inOrder does the same for slots, which are in the order of their IDs: those
+// that are alike in the first bit in which some of them differ lie together.
+func inOrder(slots []slot, target *stc.Hash, visit func(*entry) bool) bool {
+	if len(slots) < 2 {
+		return len(slots) == 0 || visit(slots[0].entry)
+	}
+	first, last := &slots[0], &slots[len(slots)-1]
+	differ := bits.LeadingZeros64(first.prefix ^ last.prefix)
+	if differ == 64 {
+		differ = commonPrefix(first.ID, last.ID)
+	}
+	split := sort.Search(len(slots), func(i int) bool { return slots[i].bit(differ) == 1 })
+	near, far := slots[:split], slots[split:]
+	if bit(*target, differ) == 1 {
+		near, far = far, near
+	}
+	return inOrder(near, target, visit) && inOrder(far, target, visit)
+}
+
+// bit returns bit i of the slot's ID.
+func (s *slot) bit(i int) byte {
+	if i < 64 {
+		return byte(s.prefix >> (63 - i) & 1)
+	}
+	return bit(s.ID, i)
 }
 
 // sample returns up to n random entries that pass keep.

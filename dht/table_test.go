@@ -150,6 +150,13 @@ func TestOutageKeepsTheTable(t *testing.T) {
 	if !tab.failed(now.Add(time.Minute), left, now.Add(59*time.Second)) {
 		t.Error("not evicted although somebody answers now")
 	}
+	checkTable(t, tab)
+	back := tab.contacts(func(e *entry) bool { return e.failures >= evictAfter })[0]
+	tab.heard(now.Add(2*time.Minute), back, true)
+	if got := tab.closest(self, 20, callable); len(got) != 2 || got[0].ID != back.ID && got[1].ID != back.ID {
+		t.Errorf("%d nodes are called when a second one has answered", len(got))
+	}
+	checkTable(t, tab)
 }
 
 func TestSubnetLimits(t *testing.T) {
@@ -366,6 +373,26 @@ func TestTableInvariants(t *testing.T) {
 	})
 }
 
+// IDs that share their first 64 bits, and more, are in order like any others.
+func TestOrderOfGroundIDs(t *testing.T) {
+	self := stc.Hash{0: 0x80}
+	tab := newTable(self, new(estimate), newClock(t0), tableTestConfig)
+	var ids []stc.Hash
+	for i := range 16 {
+		id := stc.Hash{7: byte(i % 4), 9: byte(i / 4 % 2), 31: byte(i)}
+		ids = append(ids, id)
+		tab.heard(t0, Contact{ID: id, Addr: testAddr(i + 1)}, true)
+	}
+	for _, target := range ids {
+		slices.SortFunc(ids, func(a, b stc.Hash) int { return compareDistance(target, a, b) })
+		for i, e := range tab.closest(target, 20, anyEntry) {
+			if e.ID != ids[i] {
+				t.Fatalf("seen from %v, %v is at place %d", target, e.ID, i)
+			}
+		}
+	}
+}
+
 func checkTable(t interface{ Fatalf(string, ...any) }, tab *table) {
 	ids, addrs, subnets := map[stc.Hash]bool{}, map[netip.AddrPort]bool{}, map[subnet]int{}
 	for i := range tab.buckets {
@@ -395,6 +422,15 @@ func checkTable(t interface{ Fatalf(string, ...any) }, tab *table) {
 			}
 		}
 	}
+	bad := 0
+	for _, c := range tab.checks {
+		if c.failures >= evictAfter {
+			bad++
+		}
+	}
+	if tab.bad != bad {
+		t.Fatalf("%d entries are bad, counted %d", bad, tab.bad)
+	}
 	if len(ids) != tab.len() || len(ids) != len(tab.checks) || len(addrs) != len(tab.byAddr) || len(subnets) != len(tab.subnets) {
 		t.Fatalf("%d entries, %d by address, %d to check; subnets %v, counted %v", len(ids), len(tab.byAddr), len(tab.checks), subnets, tab.subnets)
 	}
@@ -419,7 +455,10 @@ func TestSavedCandidate(t *testing.T) {
 	if err != nil || len(saved) != 20 {
 		t.Fatalf("%d entries, %v", len(saved), err)
 	}
-	if last := saved[19]; last.Key != private(self, 7, 20).Key || !last.added.Equal(now) || !last.heard.Equal(now) {
-		t.Errorf("saved %+v, at %v", last, now)
+	want := savedEntry{private(self, 7, 20), now, now}
+	if !slices.ContainsFunc(saved, func(e savedEntry) bool {
+		return e.Key == want.Key && e.added.Equal(now) && e.heard.Equal(now)
+	}) {
+		t.Errorf("saved %+v without %+v", saved, want)
 	}
 }

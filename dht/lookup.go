@@ -83,7 +83,8 @@ type lookupNode struct {
 
 // Bounds on what a lookup remembers and does.
 const (
-	// lookupRemembers times k candidates are kept, the closest ones.
+	// lookupRemembers times k candidates are kept, the closest ones, besides
+	// those that have failed.
 	lookupRemembers = 8
 	// lookupPerAddress: nodes behind one address that are asked. One socket
 	// is one node, but its ID may have changed since the last we heard.
@@ -99,11 +100,22 @@ func newLookup(target stc.Hash, cfg lookupConfig) *lookup {
 	}
 }
 
-// add adds nodes known at the start.
-func (l *lookup) add(contacts []Contact) { l.learn(contacts, 0) }
+// add adds nodes known at the start, or later ones if none of those answers. It
+// reports whether there is a new one among them.
+func (l *lookup) add(contacts []Contact) bool { return l.learn(contacts, 0) }
 
-// learn adds what a node at the given depth told of.
-func (l *lookup) learn(contacts []Contact, depth int) {
+// knows reports whether id is a candidate.
+func (l *lookup) knows(id stc.Hash) bool { return l.byID[id] != nil }
+
+// lost reports whether nobody has answered and all that are known were asked in
+// vain so far.
+func (l *lookup) lost() bool {
+	return l.stats.answered == 0 && l.inFlight == 0 && l.stats.asked < l.cfg.maxAsked
+}
+
+// learn adds what a node at the given depth told of, and reports whether anybody
+// is new.
+func (l *lookup) learn(contacts []Contact, depth int) (news bool) {
 	for _, c := range contacts {
 		if c.ID == l.cfg.self {
 			continue
@@ -116,7 +128,7 @@ func (l *lookup) learn(contacts []Contact, depth int) {
 			}
 			continue
 		}
-		limit := lookupRemembers * l.cfg.k
+		limit := lookupRemembers*l.cfg.k + l.stats.failed
 		i, _ := slices.BinarySearchFunc(l.sorted, c.ID, func(n *lookupNode, id stc.Hash) int {
 			return compareDistance(l.target, n.ID, id)
 		})
@@ -126,10 +138,12 @@ func (l *lookup) learn(contacts []Contact, depth int) {
 		n := &lookupNode{Contact: c, told: depth > 0, depth: depth + 1}
 		l.byID[c.ID] = n
 		l.sorted = slices.Insert(l.sorted, i, n)
+		news = true
 		if len(l.sorted) > limit {
 			l.dropFarthest()
 		}
 	}
+	return news
 }
 
 // dropFarthest forgets the farthest candidate that no call is out to.

@@ -347,6 +347,28 @@ func TestLookupIsBounded(t *testing.T) {
 	}
 }
 
+// Candidates that have failed do not keep others out.
+func TestLookupHasRoomBesideTheFailed(t *testing.T) {
+	cfg := lookupTestConfig
+	cfg.k = 2
+	l := newLookup(stc.Hash{}, cfg)
+	for i := range lookupRemembers * cfg.k {
+		l.add([]Contact{{ID: stc.Hash{1, byte(i)}, Addr: testAddr(i + 1)}})
+	}
+	for out := l.next(); len(out) > 0; out = l.next() {
+		for _, c := range out {
+			l.failed(c.ID)
+		}
+	}
+	far := Contact{ID: stc.Hash{2}, Addr: testAddr(100)}
+	if !l.lost() || !l.add([]Contact{far}) || l.add([]Contact{far}) {
+		t.Error("another one does not count")
+	}
+	if got := l.next(); !slices.Equal(got, []Contact{far}) || l.lost() {
+		t.Errorf("asked %v", got)
+	}
+}
+
 // A thousand IDs at one address are worth two questions, not a thousand.
 func TestLookupAsksAnAddressTwice(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, testSeed(t)))

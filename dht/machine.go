@@ -323,11 +323,11 @@ func (m *machine) believe(from Contact, told []Contact) []Contact {
 
 // seeds returns where a lookup for target begins: the closest nodes of the
 // table and of those heard of lately, and as long as we know few, of those that
-// others told us of.
-func (m *machine) seeds(target stc.Hash) []Contact {
+// others told us of. Those of the table that the lookup knows are left out.
+func (m *machine) seeds(target stc.Hash, known func(stc.Hash) bool) []Contact {
 	n := 2 * m.cfg.K
 	seeds := make([]Contact, 0, 2*n)
-	seeds = contactsOf(seeds, m.table.closest(target, n, callable))
+	seeds = contactsOf(seeds, m.table.closest(target, n, func(e *entry) bool { return callable(e) && !known(e.ID) }))
 	for _, p := range m.peers.near(target, n) {
 		seeds = append(seeds, p.Contact)
 	}
@@ -335,7 +335,7 @@ func (m *machine) seeds(target stc.Hash) []Contact {
 		seeds = append(seeds, c.Contact)
 	}
 	if len(seeds) == 0 { // everybody is believed dead: try them all the same
-		seeds = contactsOf(seeds, m.table.closest(target, n, anyEntry))
+		seeds = contactsOf(seeds, m.table.closest(target, n, func(e *entry) bool { return !known(e.ID) }))
 	}
 	return seeds
 }

@@ -40,12 +40,13 @@ type Acquaintance struct {
 	Machine *Machine
 	Addr    netip.AddrPort
 	RTT     time.Duration
+	Heard   time.Time // when it last answered
 }
 
 // Resume gives a new node at self what one knows that has been in its network
-// for long: others that have all just answered it and have granted it cookies,
-// and, if it is reachable, that it can be called. So a simulation begins with a
-// network that is there, without the many datagrams by which that came about.
+// for long: others that have answered it and have granted it cookies, how densely
+// nodes lie around it, and, if it is reachable, that it can be called. So a simulation begins with a network that is there, without the
+// many datagrams by which that came about.
 func (m *Machine) Resume(now time.Time, self netip.AddrPort, reachable bool, known []Acquaintance) {
 	if reachable {
 		m.m.reach.calledBy(now, self)
@@ -55,8 +56,13 @@ func (m *Machine) Resume(now time.Time, self netip.AddrPort, reachable bool, kno
 		c := Contact{ID: other.id, Key: other.key, Addr: a.Addr}
 		m.m.peers.granted(now, c, other.cookies.grant(now, m.m.key, self))
 		m.m.peers.measured(c, a.RTT)
-		m.m.met(now, c, true)
+		m.m.met(a.Heard, c, true)
 	}
+	m.m.table.lastAnswer = m.m.table.clock.at(now)
+	if k := m.m.cfg.K; m.m.table.len() >= k {
+		m.m.estimate.closest(m.m.id, m.m.table.closest(m.m.id, k, callable)[k-1].ID, k)
+	}
+	m.m.upkeep.resume(now)
 }
 
 // AddContact is [DHT.AddContact].

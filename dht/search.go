@@ -112,7 +112,7 @@ func (m *machine) newSearch(now time.Time, purpose Purpose, target stc.Hash, k i
 func (s *search) start(now time.Time) {
 	m, target := s.m, s.lookup.target
 	m.searches = append(m.searches, s)
-	s.lookup.add(m.seeds(target))
+	s.lookup.add(m.seeds(target, s.lookup.knows))
 	s.lookup.prefer(m.promising(now, target))
 	s.step(now)
 }
@@ -126,7 +126,11 @@ func (s *search) step(now time.Time) {
 	opts := callOptions{insist: len(s.lookup.sorted) < s.m.cfg.K, once: len(s.lookup.sorted) >= 2*s.m.cfg.K}
 	// An answer holds K nodes: who looks for more asks each for those around it.
 	around := s.lookup.cfg.k > s.m.cfg.K && s.lookup.arrived()
-	for _, c := range s.lookup.next() {
+	calls := s.lookup.next()
+	for s.lookup.lost() && s.lookup.add(s.m.seeds(s.lookup.target, s.lookup.knows)) {
+		calls = s.lookup.next()
+	}
+	for _, c := range calls {
 		if s.requests++; around {
 			request.target = c.ID
 		}

@@ -119,9 +119,6 @@ func contactsOf(dst []Contact, entries []*entry) []Contact {
 // its address, and is not bad.
 func shareable(e *entry) bool { return e.answered != 0 && e.failures < evictAfter }
 
-// anyEntry passes every entry.
-func anyEntry(*entry) bool { return true }
-
 // callable reports whether a lookup may begin with e.
 func callable(e *entry) bool { return e.failures < evictAfter }
 

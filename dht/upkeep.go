@@ -178,6 +178,11 @@ func (u *upkeep) lookupSelf(now time.Time, done func(now time.Time, r searchResu
 	})
 }
 
+// resume has our own ID looked up next as if that had been done before.
+func (u *upkeep) resume(now time.Time) {
+	u.refreshSelf = now.Add(time.Duration(u.m.rng.Int64N(int64(u.selfInterval()))))
+}
+
 // selfInterval is the time between two lookups of our own ID.
 func (u *upkeep) selfInterval() time.Duration {
 	return min(u.m.cfg.RefreshInterval/2, max(u.m.estimate.lifetime()/2, minRefresh))
@@ -251,7 +256,7 @@ func (u *upkeep) askAround(now time.Time, target stc.Hash, done func(now time.Ti
 // Before all that, the first node that answers is asked to have us called, as
 // nothing is learned from who we have talked to.
 func (u *upkeep) bootstrap(now time.Time, done func(err error)) {
-	first := u.m.seeds(u.m.id)
+	first := u.m.seeds(u.m.id, func(stc.Hash) bool { return false })
 	first = first[:min(len(first), u.m.cfg.Alpha)]
 	if len(first) == 0 || u.settling != nil {
 		u.tryBootstrap(now, 3, done)

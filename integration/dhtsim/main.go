@@ -55,9 +55,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	// Most of what there is lives as long as its node: collecting garbage is
-	// worth it late, but not so late that large networks do not fit.
-	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(memoryLimit)
 	o.run(os.Stdout)
 }

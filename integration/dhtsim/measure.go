@@ -54,12 +54,12 @@ func (w *world) publishOne(m *member, key stc.Hash, done func(sample)) {
 	began, before := w.Now(), m.Stats(w.Now())
 	s := sample{}
 	var watch func()
-	over := false
 	watch = func() {
-		if s.took == 0 && m.Holders(key) >= acknowledged {
+		switch {
+		case s.took > 0:
+		case m.Holders(key) >= acknowledged:
 			s.took = w.Now().Sub(began)
-		}
-		if !over {
+		default:
 			w.After(time.Millisecond, watch)
 		}
 	}
@@ -68,7 +68,6 @@ func (w *world) publishOne(m *member, key stc.Hash, done func(sample)) {
 			s.took = w.Now().Sub(began)
 		}
 		w.After(5*time.Second, func() { // for what is still under way
-			over = true
 			after := m.Stats(w.Now())
 			for _, method := range []dht.Method{dht.MethodFindNode, dht.MethodAddProvider} {
 				a, b := after.RPC[method], before.RPC[method]

@@ -28,14 +28,13 @@ var scenarios = []scenario{
 func warm(o options, r *report) {
 	w := newWorld(o.seed, o.nodes)
 	w.churn(o.churn)
-	w.RunFor(time.Hour)
-	const age = 20 * time.Minute
-
-	keys, published := w.publish("warm", max(5, min(40, o.nodes/25)), 5, time.Second, age)
-	r.add("publish", percentile(published, 50, tookRTT), percentile(published, 95, tookRTT), mean(published, messagesOf))
-
+	w.RunFor(40 * time.Minute)
 	messages, bytes := w.upkeep(20 * time.Minute)
 	r.add("upkeep", messages, bytes)
+
+	const age = 20 * time.Minute
+	keys, published := w.publish("warm", max(5, min(40, o.nodes/25)), 5, time.Second, age)
+	r.add("publish", percentile(published, 50, tookRTT), percentile(published, 95, tookRTT), mean(published, messagesOf))
 
 	found := w.find(keys, o.lookups, 200*time.Millisecond, age)
 	r.add("first", percentile(found, 50, tookRTT), percentile(found, 95, tookRTT), percentile(found, 99, tookRTT))
@@ -90,14 +89,14 @@ func crash(o options, r *report) {
 // churning10m measures whether anything is found where nodes stay for minutes.
 func churning10m(o options, r *report) {
 	w := newWorld(o.seed+2, o.nodes)
-	r.add("found-10m", w.foundInChurn(o, 10*time.Minute, 15*time.Minute, 10*time.Minute, 2*time.Minute))
+	r.add("found-10m", w.foundInChurn(o, 10*time.Minute, 10*time.Minute, 10*time.Minute, 2*time.Minute))
 	r.end("churn-10m", w)
 }
 
 // churning1m does where they hardly stay at all.
 func churning1m(o options, r *report) {
 	w := newWorld(o.seed+3, o.nodes)
-	r.add("found-1.4m", w.foundInChurn(o, 84*time.Second, 5*time.Minute, 5*time.Minute, 30*time.Second))
+	r.add("found-1.4m", w.foundInChurn(o, 84*time.Second, 3*time.Minute, 5*time.Minute, 30*time.Second))
 	r.end("churn-1.4m", w)
 }
 
@@ -108,7 +107,7 @@ func (w *world) foundInChurn(o options, median, settle, between, age time.Durati
 	w.RunFor(settle)
 	keys, _ := w.publish("churn", max(5, min(20, o.nodes/25)), 5, 100*time.Millisecond, age)
 	w.RunFor(between)
-	return percentOK(w.find(keys, o.lookups, 50*time.Millisecond, age))
+	return percentOK(w.find(keys, o.lookups, 20*time.Millisecond, age))
 }
 
 // liars measures whether anything is found although members lie, and although

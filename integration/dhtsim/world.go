@@ -53,7 +53,7 @@ type member struct {
 func (m *member) hidden() bool { return m.host.Hidden() }
 
 // newWorld returns a network of n nodes that is there already: each knows as
-// many of the others as its table has room for, and has looked up itself.
+// many of the others as its table has room for.
 func newWorld(seed uint64, n int) *world {
 	delay := simnet.Lognormal(seed, rtt, rttSigma)
 	w := &world{
@@ -71,16 +71,13 @@ func newWorld(seed uint64, n int) *world {
 		for _, x := range m.plausibleTable(w.rng, known) {
 			all = append(all, dht.Acquaintance{
 				Machine: x.Machine, Addr: x.contact.Addr, RTT: 2 * delay(w.rng, m.contact.Addr, x.contact.Addr),
+				Heard: w.Now().Add(-m.silence(x)),
 			})
 		}
 		m.joined = true
 		m.Resume(w.Now(), m.contact.Addr, !m.hidden(), all)
-		w.After(time.Duration(w.rng.Int64N(int64(time.Minute))), func() {
-			m.Bootstrap(w.Now(), func(err error) { check(err) })
-			m.host.Settle()
-		})
+		m.host.Settle()
 	}
-	w.RunFor(2 * time.Minute)
 	return w
 }
 
@@ -94,6 +91,14 @@ func (w *world) dialable() []*member {
 	}
 	slices.SortFunc(all, func(a, b *member) int { return a.contact.ID.Compare(b.contact.ID) })
 	return all
+}
+
+// silence returns for how long two members have not heard of each other when
+// the world begins: less than after which one asks whether the other is there.
+func (m *member) silence(x *member) time.Duration {
+	const longest = 45 * time.Minute
+	pair := binary.BigEndian.Uint64(m.contact.ID[8:]) ^ binary.BigEndian.Uint64(x.contact.ID[8:])
+	return time.Duration(pair % uint64(longest))
 }
 
 // plausibleTable returns what the table of m might hold: of each bucket as

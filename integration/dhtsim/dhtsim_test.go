@@ -87,3 +87,28 @@ func TestLiarsAreBelieved(t *testing.T) {
 		t.Errorf("asked %d nodes, %d answered: nobody was led astray", stats.Asked, stats.Answered)
 	}
 }
+
+// Those who only leave out name their gang and nobody else, as far as it goes.
+func TestOmittersNameTheirGang(t *testing.T) {
+	w := newWorld(4, 60)
+	g := w.newGang(0)
+	for _, n := range []int{5, 30} {
+		for len(g.liars) < n {
+			w.turn(w.any(func(m *member) bool { return !m.liar && !m.hidden() }), g)
+		}
+		list := (&liar{w: w, gang: g}).appendNodes(nil, w.newKey("any", 1))
+		if int(list[0]) != min(n, closestK) || len(list) != 1+int(list[0])*(1+4+2+32) {
+			t.Errorf("%d omitters: %d nodes in %d bytes", n, list[0], len(list))
+		}
+	}
+	for range 3 {
+		m, key := w.settled(0), w.newKey("there", 1)
+		var stats dht.LookupStats
+		m.FindNode(w.Now(), key, func(_ []dht.Contact, s dht.LookupStats, _ error) { stats = s })
+		m.host.Settle()
+		w.RunFor(time.Minute)
+		if stats.Answered < closestK || stats.Asked > stats.Answered+5 {
+			t.Errorf("asked %d nodes, %d answered: who is not there was named", stats.Asked, stats.Answered)
+		}
+	}
+}

@@ -15,8 +15,9 @@ import (
 // liar is a member that holds the shared seed and wants that nothing is found.
 // It answers whatever is asked of it, so that it stays in every table; it says
 // that it has stored what it forgets, and names as the closest nodes its
-// accomplices and nodes that do not exist, but never a provider. It speaks the
-// protocol by itself, from docs/PROTOCOL.md.
+// accomplices and nodes that do not exist, but never a provider. If the gang has
+// made up nobody, liars only leave out: what they name is there and answers. It
+// speaks the protocol by itself, from docs/PROTOCOL.md.
 type liar struct {
 	w      *world
 	addr   netip.AddrPort
@@ -43,8 +44,8 @@ const (
 
 var frameHeader = frame.AppendHeader(nil, frame.Header{Type: frame.TypeDHT})
 
-// newGang makes ghosts, enough of them that some are closer to any key than
-// every honest node.
+// newGang makes ghosts. There are enough if some are closer to any key than
+// every honest node; 0 for a gang that only leaves out.
 func (w *world) newGang(ghosts int) *gang {
 	g := &gang{}
 	for i := range ghosts {
@@ -120,10 +121,11 @@ func (l *liar) Receive(_ time.Time, datagram []byte, from netip.AddrPort) {
 	l.send(sender, from, answer)
 }
 
-// appendNodes appends the list that misleads best: half of it accomplices, half
+// appendNodes appends the list that misleads best: accomplices, and half of it
 // nobody.
 func (l *liar) appendNodes(dst []byte, target stc.Hash) []byte {
-	list := append(nearest(l.gang.ghosts, target, closestK/2), nearest(l.gang.liars, target, closestK/2)...)
+	list := nearest(l.gang.ghosts, target, closestK/2)
+	list = append(list, nearest(l.gang.liars, target, closestK-len(list))...)
 	dst = append(dst, byte(len(list)))
 	for _, c := range list {
 		ip := c.Addr.Addr().As4()

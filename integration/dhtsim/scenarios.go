@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -20,6 +21,7 @@ var scenarios = []scenario{
 	{"churn-10m", churning10m},
 	{"republish", republish},
 	{"liars", liars},
+	{"omitters", omitters},
 	{"crash", crash},
 }
 
@@ -116,21 +118,32 @@ func liars(o options, r *report) {
 	w := newWorld(o.seed+4, o.nodes)
 	w.RunFor(time.Minute)
 	w.ground(o, r)
-	g := w.newGang(20 * o.nodes)
+	w.foundAmong(o, r, w.newGang(20*o.nodes), "liars")
+	r.end("liars", w)
+}
+
+// omitters measures the same with members that leave out all who are not of
+// their gang, but name nobody who is not there.
+func omitters(o options, r *report) {
+	w := newWorld(o.seed+6, o.nodes)
+	w.RunFor(time.Minute)
+	w.foundAmong(o, r, w.newGang(0), "omitters")
+	r.end("omitters", w)
+}
+
+// foundAmong has ever more members join a gang.
+func (w *world) foundAmong(o options, r *report, g *gang, line string) {
 	turned := 0
-	for _, share := range []struct {
-		line  string
-		share float64
-	}{{"liars-20", 0.2}, {"liars-30", 0.3}, {"liars-50", 0.5}} {
-		for ; turned < int(share.share*float64(o.nodes)); turned++ {
+	for _, percent := range []int{20, 30, 50} {
+		for ; turned < percent*o.nodes/100; turned++ {
 			w.turn(w.any(func(m *member) bool { return !m.liar && !m.pinned && !m.hidden() }), g)
 		}
 		w.RunFor(time.Minute)
-		keys, _ := w.publish(share.line, max(5, min(20, o.nodes/25)), 5, 100*time.Millisecond, 0)
+		name := fmt.Sprintf("%s-%d", line, percent)
+		keys, _ := w.publish(name, max(5, min(20, o.nodes/25)), 5, 100*time.Millisecond, 0)
 		w.RunFor(time.Minute)
-		r.add(share.line, percentOK(w.find(keys, o.lookups, 20*time.Millisecond, 0)))
+		r.add(name, percentOK(w.find(keys, o.lookups, 20*time.Millisecond, 0)))
 	}
-	r.end("liars", w)
 }
 
 // ground measures lookups of keys that somebody has surrounded: 40 nodes whose

@@ -152,6 +152,10 @@ func DecodeRoot(blob []byte) (*Node, error) {
 	return n, n.checkTop()
 }
 
+// DecodeNode decodes a node by itself, whose hash the caller has verified. That it is what the node above promises is not checked;
+// who has the reference uses its Decode. The node keeps blob.
+func DecodeNode(blob []byte) (*Node, error) { return decodeNode(blob) }
+
 // Decode decodes the node that r refers to and compares it with everything that the referring node promised. The caller has
 // verified the blob's hash. A chunk has no inside: ErrManifest. The node keeps blob.
 func (r Ref) Decode(blob []byte) (*Node, error) {

@@ -63,14 +63,15 @@ func (s *scheduler) fill(now time.Time, out *plan) {
 		if !s.affords() {
 			return
 		}
-		s.turn = (s.turn + 1) % len(s.peers)
-		p := s.peers[s.turn]
-		if !p.eager(now, first) {
+		turn := (s.turn + 1) % len(s.peers)
+		p := s.peers[turn]
+		eager := p.eager(now, first)
+		if eager && !s.allowed() {
+			return // and it is still its turn
+		}
+		if s.turn = turn; !eager {
 			idle++
 			continue
-		}
-		if !s.allowed() {
-			return
 		}
 		it := s.pick(p)
 		if it == nil {
@@ -108,6 +109,22 @@ func (p *schedPeer) eager(now time.Time, first int) bool {
 }
 
 func (s *scheduler) ask(p *schedPeer, it *item, now time.Time, out *plan) {
+	for p.byID[p.nextID] != nil {
+		p.nextID++
+	}
+	alone := len(it.requests) == 0
+	r := s.open(p, it, p.nextID, now)
+	p.nextID++
+	w := wantAction{peer: p.id, request: r.id, hash: it.hash}
+	if alone && it.follow != nil && p.following.free() {
+		w.follow = it.follow
+		s.follow(r)
+	}
+	out.wants = append(out.wants, w)
+}
+
+// open makes a request.
+func (s *scheduler) open(p *schedPeer, it *item, id uint32, now time.Time) *request {
 	if it.state == itemWaiting {
 		s.dequeue(it)
 	}
@@ -118,11 +135,7 @@ func (s *scheduler) ask(p *schedPeer, it *item, now time.Time, out *plan) {
 	} else {
 		r = new(request)
 	}
-	for p.byID[p.nextID] != nil {
-		p.nextID++
-	}
-	*r = request{id: p.nextID, peer: p, item: it, size: it.size, sent: now, delivered: p.delivered}
-	p.nextID++
+	*r = request{id: id, peer: p, item: it, size: it.size, sent: now, delivered: p.delivered}
 	if len(p.byID) == 0 {
 		p.heard = now // from here on it owes us an answer,
 	}
@@ -138,7 +151,7 @@ func (s *scheduler) ask(p *schedPeer, it *item, now time.Time, out *plan) {
 	s.asked += r.size
 	s.allow.take(r.size)
 	it.requests = append(it.requests, r)
-	out.wants = append(out.wants, wantAction{p.id, r.id, it.hash})
+	return r
 }
 
 // pick returns the waiting item that the peer should be asked for next: from

@@ -167,6 +167,7 @@ func (o *owner) disconnect(c *candidate) {
 	conn.dropped = true
 	conn.cancel()
 	if conn.id != 0 {
+		o.abandon(o.sched.byID[conn.id])
 		o.sched.removePeer(conn.id)
 		delete(o.serving, conn.id)
 	}
@@ -230,34 +231,59 @@ func (e connAnswers) handle(o *owner, now time.Time) {
 			o.discard(a)
 			continue
 		}
-		var v verdict
-		var it *item
-		switch a.kind {
-		case msgBlob:
-			it, v = o.sched.received(conn.id, a.request, len(a.blob), now, &o.plan)
-		case msgMissing:
-			v = o.sched.missing(conn.id, a.request, now)
-		case msgCancelled:
-			v = o.sched.cancelled(conn.id, a.request, now)
+		if !o.answer(conn, a, now) {
+			o.discard(a)
 		}
-		switch v {
-		case answerWanted:
-			o.gather(arrival{item: it, from: conn.candidate, blob: a.blob, size: len(a.blob)})
-			continue
-		case answerLate:
-			o.count.Late += uint64(len(a.blob))
-			o.count.Duplicate += uint64(len(a.blob))
-		case answerUnwanted:
-			o.count.Unwanted += uint64(len(a.blob))
-		case answerDuplicate:
-			o.count.Duplicate += uint64(len(a.blob))
-		case answerUseless:
-			o.drop(conn.candidate, ErrUseless, now)
-		case answerUnasked:
-			o.drop(conn.candidate, fmt.Errorf("%w: %v that was not asked for", ErrProtocol, a.kind), now)
-		}
-		o.discard(a)
 	}
+}
+
+// answer takes an answer of a peer that is served. It returns whether its blob
+// is kept.
+func (o *owner) answer(conn *peerConn, a answer, now time.Time) (kept bool) {
+	p := o.sched.byID[conn.id]
+	handled, err := o.followed(p, a, now)
+	if err != nil {
+		o.count.Unwanted += uint64(len(a.blob))
+		o.drop(conn.candidate, err, now)
+	}
+	if handled || err != nil {
+		return handled
+	}
+	return o.settle(conn, p, a, now)
+}
+
+// settle closes the request that an answer is to.
+func (o *owner) settle(conn *peerConn, p *schedPeer, a answer, now time.Time) (kept bool) {
+	var v verdict
+	var it *item
+	switch a.kind {
+	case msgBlob:
+		it, v = o.sched.received(conn.id, a.request, len(a.blob), now, &o.plan)
+	case msgMissing:
+		v = o.sched.missing(conn.id, a.request, now)
+	case msgCancelled:
+		v = o.sched.cancelled(conn.id, a.request, now)
+	}
+	switch v {
+	case answerWanted:
+		o.gather(arrival{item: it, from: conn.candidate, blob: a.blob, size: len(a.blob)})
+		return true
+	case answerLate:
+		o.count.Late += uint64(len(a.blob))
+		o.count.Duplicate += uint64(len(a.blob))
+	case answerDuplicate:
+		o.count.Duplicate += uint64(len(a.blob))
+	case answerUnwanted:
+		o.count.Unwanted += uint64(len(a.blob))
+	case answerUseless:
+		o.drop(conn.candidate, ErrUseless, now)
+	case answerUnasked:
+		o.drop(conn.candidate, fmt.Errorf("%w: %v that was not asked for", ErrProtocol, a.kind), now)
+	}
+	if it != nil && it.node && p.following.of(a.request) {
+		o.abandon(p) // the node came from somebody else first
+	}
+	return false
 }
 
 func (o *owner) discard(a answer) {

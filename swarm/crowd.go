@@ -53,7 +53,7 @@ func (s *scheduler) deal(out *plan) {
 	for _, p := range s.peers {
 		for i := len(p.open) - 1; i > 0 && p.complete; i-- {
 			r := p.open[i]
-			if it := r.item; len(it.requests) == 1 && s.queueOf(it) == queueRarity {
+			if it := r.item; !r.implied && len(it.requests) == 1 && s.queueOf(it) == queueRarity {
 				s.cancel(r, out)
 				s.enqueue(it)
 			}

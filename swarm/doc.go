@@ -52,6 +52,9 @@
 //	0x01 OPEN       root (32)              first, and only once
 //	0x02 WANT       request (4) hash (32)  send this blob; at most 1024 unanswered
 //	0x03 CANCEL     request (4)            no longer wanted; a request that is not open is ignored
+//	0x04 FOLLOW     request (4) hash (32)  send this manifest node, and behind it what lies on the way
+//	                offset (8) bytes (4)   from there to an offset of the data below it: no more than so
+//	                chunks (1)             many bytes and chunks, and 16 blobs
 //
 // From the serving side:
 //
@@ -66,6 +69,18 @@
 // does not use one again before it is answered. It may ask for any blob: the
 // manifest nodes of the content as well as its chunks. The serving side stops
 // reading when 1024 requests are open, so a flood waits in the sender.
+//
+// FOLLOW saves the round trip that each level of a tree costs. Behind the BLOB
+// of the node come, as BLOB under the request numbers that follow, in order, the
+// blobs below it that hold bytes from offset on, depth first: each node before
+// what is below it, and what has no bytes is left out. CANCELLED under the next
+// number ends them: at the end of the data, before the blob that would be more
+// than was allowed, and before one that is not here. The fetching side makes the
+// same walk in the nodes as it verifies them, and so knows what each blob must
+// be. The node itself counts neither as bytes nor as a blob; if it is not sent,
+// its MISSING or CANCELLED is the only answer. The fetching side uses none of the
+// 17 numbers behind that of a FOLLOW for anything else. A CANCEL does not stop
+// what follows.
 //
 // HAVE of kind 1 says that everything below root is here and has no ranges.
 // HAVE of kind 0 lists chunks by their ordinal, the position among all chunks

@@ -16,6 +16,7 @@ type request struct {
 	delivered int64 // what the peer had delivered when this was sent
 	cancelled bool  // CANCEL was sent; some answer will come
 	late      bool  // missed its deadline; no longer counted in the budget
+	implied   bool  // by a FOLLOW; a CANCEL does not stop it
 }
 
 // schedPeer is what the scheduler knows of a peer.
@@ -26,10 +27,11 @@ type schedPeer struct {
 	key       uint64 // by which it draws lots, 0 for not at all
 	have      rangeSet
 
-	open     []*request          // neither answered nor cancelled, oldest first
-	byID     map[uint32]*request // all that an answer is due for
-	nextID   uint32
-	inFlight int // bytes of open, late ones included
+	open      []*request          // neither answered nor cancelled, oldest first
+	byID      map[uint32]*request // all that an answer is due for
+	nextID    uint32
+	following *following // a FOLLOW that is not over
+	inFlight  int        // bytes of open, late ones included
 
 	searched [queueCount]int // no item before this place of a queue is one that it can send
 	run      run

@@ -56,7 +56,7 @@ func impostor(answer func(request uint32, h stc.Hash) []byte) func(context.Conte
 			if err != nil {
 				return
 			}
-			if m.t != msgWant {
+			if m.t != msgWant && m.t != msgFollow {
 				continue
 			}
 			if b := answer(m.want()); b != nil {

@@ -188,7 +188,12 @@ func (o *owner) execute(now time.Time) (dropped bool) {
 		}
 	}
 	for _, w := range o.plan.wants {
-		if conn := o.connOf(w.peer); conn != nil {
+		conn := o.connOf(w.peer)
+		switch {
+		case conn == nil:
+		case w.follow != nil:
+			conn.batch = appendFollow(conn.batch, w.request, w.hash, *w.follow)
+		default:
 			conn.batch = appendWant(conn.batch, w.request, w.hash)
 		}
 	}
@@ -287,6 +292,7 @@ func (o *owner) shutdown() {
 	}
 	o.workers.Wait()
 	o.pipe.flush(o)
+	o.abandonAll()
 	if o.failure == nil {
 		o.count.Complete = true
 		if !o.selection.partial {

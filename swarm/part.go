@@ -113,12 +113,16 @@ func (o *owner) follow(now time.Time) {
 	o.reading = w
 	o.sched.due = w.at + min(dueBytes, ^w.at)
 	switch {
-	case before.end == 0: // the root at most is under way
+	case before.end == 0: // the root at most is under way, and what begins the content
+		if w.at > 0 {
+			o.abandonAll()
+		}
 		o.walk.front.part = o.part()
 	case w.at >= before.at && w.at-before.at <= readOn && w.at <= before.end:
 		o.reading.end = max(w.end, before.end)
 		o.walk.front.part.limit = o.reading.end
 	default:
+		o.abandonAll()
 		o.sched.forget(&o.plan)
 		o.restart(now)
 		o.walk.leave()

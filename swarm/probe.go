@@ -184,7 +184,7 @@ func (e probeDone) handle(o *owner, now time.Time) {
 			o.progress = now
 			o.reused(p, &here)
 		default:
-			o.want(p.step)
+			o.want(p.step, now)
 		}
 	}
 	o.d.have.add(here...)
@@ -216,7 +216,7 @@ func (o *owner) reused(p probed, here *[]span) {
 }
 
 // want puts a blob that is not here into the window.
-func (o *owner) want(s step) {
+func (o *owner) want(s step, now time.Time) {
 	it := o.sched.items[s.ref.Hash]
 	switch {
 	case it != nil && !s.node() && !it.node && it.size != s.expectedSize():
@@ -227,8 +227,13 @@ func (o *owner) want(s step) {
 		o.walk.again = append(o.walk.again, s)
 	case s.node():
 		o.walk.nodes[s.ref.Hash] = append(o.walk.nodes[s.ref.Hash], s)
-	case it == nil:
-		o.sched.items[s.ref.Hash].offset = s.offset
+	}
+	if fresh := o.sched.items[s.ref.Hash]; it == nil && fresh != nil {
+		fresh.offset = s.offset
+		if s.node() {
+			fresh.follow = o.followFor(s)
+		}
+		o.claim(fresh, now)
 	}
 }
 
@@ -236,6 +241,9 @@ func (o *owner) want(s step) {
 func (o *owner) expand(s step, n *content.Node) {
 	if s.root {
 		o.count.Size, o.count.Chunks = n.Size, n.Chunks
+	}
+	for _, p := range o.sched.peers {
+		p.following.enter(s.ref.Hash, n)
 	}
 	if err := o.walk.front.expand(s, n); err != nil {
 		o.fail(err)

@@ -21,10 +21,11 @@ const (
 // item is one blob of the window. The scheduler owns it.
 type item struct {
 	hash   stc.Hash
-	size   int    // bytes; of a node what it is expected to have
-	node   bool   // a manifest node: it opens the way to more items and goes first
-	places []span // the ordinals of the chunk, or those below the node
-	offset uint64 // in the content's data, where the first of the places begins
+	size   int            // bytes; of a node what it is expected to have
+	node   bool           // a manifest node: it opens the way to more items and goes first
+	places []span         // the ordinals of the chunk, or those below the node
+	offset uint64         // in the content's data, where the first of the places begins
+	follow *followRequest // of a node: what is to be sent behind it, nil for nothing
 
 	state    itemState
 	partial  int        // peers with only part of the content that have it

@@ -7,10 +7,24 @@ import (
 	"github.com/seigr/sttnode/stc"
 )
 
-// openRequest is a WANT that is not answered.
+// openRequest is a WANT or FOLLOW that is not answered, or what a FOLLOW implies.
 type openRequest struct {
-	id   uint32
-	hash stc.Hash
+	id     uint32
+	hash   stc.Hash
+	follow *followRequest // of a FOLLOW
+	node   bool           // implied: a manifest node
+	ends   bool           // implied: nothing more follows
+}
+
+// parseOpenRequest reads the body of a WANT or FOLLOW.
+func parseOpenRequest(t msgType, body []byte) (r openRequest) {
+	if t == msgFollow {
+		r.follow = new(followRequest)
+		r.id, r.hash, *r.follow = parseFollow(body)
+	} else {
+		r.id, r.hash = parseWant(body)
+	}
+	return r
 }
 
 // requestQueue holds the open requests of a stream, at most maxOpenRequests

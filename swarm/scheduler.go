@@ -100,6 +100,7 @@ type wantAction struct {
 	peer    peerID
 	request uint32
 	hash    stc.Hash
+	follow  *followRequest // what is to follow it, if anything
 }
 
 type cancelAction struct {

@@ -35,6 +35,7 @@ type serverStream struct {
 	reading atomic.Uint32           // the Limit that fetch waits for
 
 	queue   requestQueue
+	tail    *tail // of the FOLLOW that fetch is at; only fetch uses it
 	batches chan *batch
 	quick   atomic.Bool   // the last batch did not take long
 	written atomic.Int64  // batches
@@ -169,17 +170,16 @@ func (st *serverStream) read(br *bufio.Reader) error {
 		if err != nil {
 			return err
 		}
-		if t != msgWant && t != msgCancel {
+		if t != msgWant && t != msgFollow && t != msgCancel {
 			return fmt.Errorf("%w: %v from the fetching side", ErrProtocol, t)
 		}
 		message, err := br.Peek(headerSize + n)
 		if err != nil {
 			return unexpected(err)
 		}
-		if t == msgWant {
-			id, h := parseWant(message[headerSize:])
+		if t != msgCancel {
 			st.server.requests.Add(1)
-			if !st.queue.push(openRequest{id, h}) {
+			if !st.queue.push(parseOpenRequest(t, message[headerSize:])) {
 				return nil
 			}
 		} else if id := parseRequest(message[headerSize:]); st.queue.cancel(id) {
@@ -204,7 +204,7 @@ func (st *serverStream) fetch(ctx context.Context) error {
 		if !st.awaitWritten(ctx, handed) {
 			return ctx.Err()
 		}
-		req, ok := st.queue.pop(true)
+		req, ok := st.pop(true)
 		if !ok {
 			return nil
 		}
@@ -231,7 +231,7 @@ func (st *serverStream) fetch(ctx context.Context) error {
 			case st.batches <- b:
 				taken = true
 			default:
-				req, ok = st.queue.pop(false)
+				req, ok = st.pop(false)
 			}
 		}
 		if taken {
@@ -249,9 +249,18 @@ func (st *serverStream) fetch(ctx context.Context) error {
 // answer appends the answer to a request to the batch.
 func (st *serverStream) answer(ctx context.Context, b *batch, req openRequest) error {
 	s := st.server
+	if req.ends {
+		b.say(msgCancelled, req.id)
+		return nil
+	}
 	if s.cache != nil {
 		if hit := s.cache.get(req.hash); hit != nil {
 			s.cacheHits.Add(1)
+			if !st.answered(req, hit.data) {
+				s.cache.release(hit)
+				b.say(msgCancelled, req.id)
+				return nil
+			}
 			b.blobs++
 			b.bytes += len(hit.data)
 			b.buf = appendBlobHeader(b.buf, req.id, len(hit.data))
@@ -271,17 +280,24 @@ func (st *serverStream) answer(ctx context.Context, b *batch, req openRequest) e
 		return ctx.Err()
 	}
 	if err != nil {
+		if !st.answered(req, nil) {
+			b.say(msgCancelled, req.id)
+			return nil
+		}
 		s.missing.Add(1)
-		b.buf = appendRequest(b.buf[:start], msgMissing, req.id)
-		b.lastAt = len(b.buf)
+		b.say(msgMissing, req.id)
 		return nil
 	}
 	if cap(out) != cap(b.buf) {
 		s.buffers.put(b.buf)
 	}
-	b.buf = out
+	blob := out[start+blobHeaderSize:]
+	if b.buf = out; !st.answered(req, blob) {
+		b.buf = out[:start]
+		b.say(msgCancelled, req.id)
+		return nil
+	}
 	b.last, b.lastAt = req.hash, start+blobHeaderSize
-	blob := out[b.lastAt:]
 	appendBlobHeader(out[:start], req.id, len(blob))
 	b.blobs++
 	b.bytes += len(blob)
@@ -289,6 +305,12 @@ func (st *serverStream) answer(ctx context.Context, b *batch, req openRequest) e
 		s.cache.offer(req.hash, blob)
 	}
 	return nil
+}
+
+// say appends an answer without a blob.
+func (b *batch) say(t msgType, request uint32) {
+	b.buf = appendRequest(b.buf, t, request)
+	b.lastAt = len(b.buf)
 }
 
 // free gives back what a batch holds, which is parked or done with.

@@ -15,6 +15,7 @@ const (
 	msgOpen      msgType = 0x01
 	msgWant      msgType = 0x02
 	msgCancel    msgType = 0x03
+	msgFollow    msgType = 0x04
 	msgHave      msgType = 0x11
 	msgBlob      msgType = 0x12
 	msgMissing   msgType = 0x13
@@ -30,6 +31,8 @@ func (t msgType) String() string {
 		return "WANT"
 	case msgCancel:
 		return "CANCEL"
+	case msgFollow:
+		return "FOLLOW"
 	case msgHave:
 		return "HAVE"
 	case msgBlob:
@@ -48,6 +51,8 @@ const (
 	headerSize = 4 // type and body length
 	requestLen = 4
 	wantSize   = headerSize + requestLen + stc.HashSize
+
+	followLen = requestLen + stc.HashSize + 8 + 4 + 1
 
 	// maxBlob is the longest blob that a BLOB message carries; DESIGN §7 limits
 	// blobs to 1 MiB.
@@ -103,6 +108,8 @@ func (t msgType) bodyLimits() (low, high int, ok bool) {
 		return stc.HashSize, stc.HashSize, true
 	case msgWant:
 		return requestLen + stc.HashSize, requestLen + stc.HashSize, true
+	case msgFollow:
+		return followLen, followLen, true
 	case msgCancel, msgMissing, msgCancelled:
 		return requestLen, requestLen, true
 	case msgHave:
@@ -145,6 +152,20 @@ func appendOpen(dst []byte, root stc.Hash) []byte {
 func appendWant(dst []byte, request uint32, h stc.Hash) []byte {
 	dst = appendHeader(dst, msgWant, requestLen+stc.HashSize)
 	return append(binary.BigEndian.AppendUint32(dst, request), h[:]...)
+}
+
+// followRequest says what is to be sent behind a node that is asked for.
+type followRequest struct {
+	offset uint64 // in the data below the node: what holds bytes from there on
+	bytes  uint32 // of all blobs behind the node, at most
+	chunks uint8  // among them, at most
+}
+
+func appendFollow(dst []byte, request uint32, h stc.Hash, f followRequest) []byte {
+	dst = appendHeader(dst, msgFollow, followLen)
+	dst = append(binary.BigEndian.AppendUint32(dst, request), h[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, f.offset)
+	return append(binary.BigEndian.AppendUint32(dst, f.bytes), f.chunks)
 }
 
 // appendRequest appends a message whose body is a request number alone:
@@ -235,6 +256,13 @@ func parseHave(dst []span, body []byte) (spans []span, complete bool, err error)
 // parseWant reads the body of a WANT; parseHeader has checked its length.
 func parseWant(body []byte) (request uint32, h stc.Hash) {
 	return binary.BigEndian.Uint32(body), stc.Hash(body[requestLen:])
+}
+
+// parseFollow reads the body of a FOLLOW; parseHeader has checked its length.
+func parseFollow(body []byte) (request uint32, h stc.Hash, f followRequest) {
+	request, h = parseWant(body[:requestLen+stc.HashSize])
+	rest := body[requestLen+stc.HashSize:]
+	return request, h, followRequest{binary.BigEndian.Uint64(rest), binary.BigEndian.Uint32(rest[8:]), rest[12]}
 }
 
 // parseRequest reads the request number that the bodies of BLOB, CANCEL,

@@ -25,6 +25,7 @@ func TestWireGolden(t *testing.T) {
 	}{
 		{"open", appendOpen(nil, h), "01000020" + hashHex},
 		{"want", appendWant(nil, 0xa1b2c3d4, h), "02000024a1b2c3d4" + hashHex},
+		{"follow", appendFollow(nil, 9, h, followRequest{1 << 40, 320 << 10, 3}), "0400003100000009" + hashHex + "0000010000000000" + "00050000" + "03"},
 		{"cancel", appendRequest(nil, msgCancel, 7), "0300000400000007"},
 		{"have nothing", appendHave(nil, nil), "1100000100"},
 		{"have complete", appendHaveComplete(nil), "1100000101"},
@@ -50,6 +51,10 @@ func TestWireGolden(t *testing.T) {
 	if req != 0xa1b2c3d4 || got != h {
 		t.Errorf("WANT read back as %x %v", req, got)
 	}
+	behind := followRequest{1<<40 + 5, 320<<10 + 6, 7}
+	if req, got, f := parseFollow(appendFollow(nil, 9, h, behind)[headerSize:]); req != 9 || got != h || f != behind {
+		t.Errorf("FOLLOW read back as %x %v %+v", req, got, f)
+	}
 }
 
 func TestWireHeaderRefused(t *testing.T) {
@@ -57,7 +62,8 @@ func TestWireHeaderRefused(t *testing.T) {
 		"",
 		"010000",   // truncated
 		"0000000a", // unknown type
-		"04000004", // unknown type
+		"04000024", // FOLLOW without what follows
+		"05000004", // unknown type
 		"10000001", // unknown type
 		"01000021", // OPEN too long
 		"0100001f", // OPEN too short
@@ -136,7 +142,7 @@ func TestWireHaveSplit(t *testing.T) {
 }
 
 func FuzzParseMessage(f *testing.F) {
-	for _, s := range []string{"01000020" + strings.Repeat("ab", 32), "1100000800000000" + "3f43a500", "1100000101", "1100000100", "1204000400000001", "1500000104"} {
+	for _, s := range []string{"01000020" + strings.Repeat("ab", 32), "04000031" + strings.Repeat("cd", 49), "1100000800000000" + "3f43a500", "1100000101", "1100000100", "1204000400000001", "1500000104"} {
 		b, _ := hex.DecodeString(s)
 		f.Add(b)
 	}
@@ -162,6 +168,9 @@ func FuzzParseMessage(f *testing.F) {
 			again = appendOpen(nil, stc.Hash(body))
 		case msgWant:
 			again = appendWant(nil, parseRequest(body), stc.Hash(body[requestLen:]))
+		case msgFollow:
+			id, h, behind := parseFollow(body)
+			again = appendFollow(nil, id, h, behind)
 		case msgCancel, msgMissing, msgCancelled:
 			again = appendRequest(nil, typ, parseRequest(body))
 		case msgBlob:

@@ -73,7 +73,7 @@ type Config struct {
 	Background bool
 	// Session tunes the sessions. Identity, Keyring, Logger, Datagram and
 	// Frames (see HandleFrame) are the node's own. Unless set, Linger is 1 s,
-	// MaxStreams 256, and MaxSessions twice that of the node.
+	// MaxStreams 256, StreamWindow 512 KiB, and MaxSessions twice that of the node.
 	Session session.Config
 	// MaxSessions bounds the sessions with other nodes. When it is reached,
 	// unused ones are closed first. 1,000.
@@ -170,5 +170,8 @@ func (c *Config) fillSession() {
 	}
 	if s.MaxStreams == 0 {
 		s.MaxStreams = defaultMaxStreams
+	}
+	if s.StreamWindow == 0 {
+		s.StreamWindow = defaultStreamWindow
 	}
 }

@@ -35,6 +35,10 @@ const (
 	defaultLinger = time.Second
 	// defaultMaxStreams bounds the streams that one peer may have open with us.
 	defaultMaxStreams = 256
+	// defaultStreamWindow takes a chunk of the usual size, with what comes before
+	// it, on a fresh stream: who seeks opens one, and would wait a round trip for the
+	// credit of the last bytes.
+	defaultStreamWindow = 512 << 10
 )
 
 // Node is a node of the network. All methods are safe for concurrent use.

@@ -51,7 +51,7 @@ func BenchmarkImport(b *testing.B) {
 	const size = 1 << 30
 	path := filepath.Join(dir, "file")
 	writeRandomFile(b, path, size, 1)
-	for _, chunker := range []Chunker{ChunkerFixed, ChunkerCDC} {
+	for _, chunker := range []Chunker{ChunkerRamp, ChunkerCDC} {
 		b.Run(chunker.String(), func(b *testing.B) {
 			b.SetBytes(size)
 			for b.Loop() {

@@ -44,7 +44,7 @@ func TestCollectExactly(t *testing.T) {
 		for range 1 + r.IntN(6) {
 			data = append(data, chunks[2*r.IntN(len(chunks)/2)]...)
 		}
-		got, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{Name: fmt.Sprint(i), ChunkSize: 32 << 10})
+		got, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{Name: fmt.Sprint(i), Chunker: ChunkerFixed, ChunkSize: 32 << 10})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -256,11 +256,11 @@ func TestCollectRefuses(t *testing.T) {
 	}
 	defer s.Close()
 	r := rand.New(rand.NewPCG(1, 1))
-	damaged, err := s.ImportReader(ctx, bytes.NewReader(randomBlob(r, 100<<10)), ImportOptions{ChunkSize: 32 << 10})
+	damaged, err := s.ImportReader(ctx, bytes.NewReader(randomBlob(r, 100<<10)), ImportOptions{Chunker: ChunkerFixed, ChunkSize: 32 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := s.ImportReader(ctx, bytes.NewReader(randomBlob(r, 100<<10)), ImportOptions{ChunkSize: 32 << 10})
+	other, err := s.ImportReader(ctx, bytes.NewReader(randomBlob(r, 100<<10)), ImportOptions{Chunker: ChunkerFixed, ChunkSize: 32 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,7 @@
 //	+-------------+---------------+-----------------+----------+------------------+
 //	| chunker (1) | log2 of chunk | log2 of fan-out | size (v) | hashes (32 each) |
 //	|  1: fixed   | size (1)      | (1)             |          |                  |
+//	|  3: ramp    |               |                 |          |                  |
 //	+-------------+---------------+-----------------+----------+------------------+
 //
 //	+-------------+---------------+-----------------+----------+------------+----------------+------------------+
@@ -45,7 +46,9 @@
 //
 // A leaf lists the hashes of chunks, a node above lists nodes. Every node but the last of its level is full, and the top's level
 // is the lowest that can hold the file's chunks. Of chunker 1 every chunk but the file's last has the chunk size, so the number
-// of hashes and the size below each follow from the size. Of chunker 2, whose borders follow from the content and a key, the
+// of hashes and the size below each follow from the size. Chunker 3 says the same of the nodes that begin a file of several chunks
+// (those behind are of chunker 1), but for a ramp in place of the first chunk: 4 KiB, 4 KiB, and from there on each twice as long as
+// the one before. It needs chunks of more than 4 KiB and a fan-out of 16 at least. Of chunker 2, whose borders follow from the content and a key, the
 // node says both; a chunk has a quarter of the average size at least, the file's last excepted, and four times the average at
 // most. An empty file has a node only as a root.
 //

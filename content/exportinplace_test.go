@@ -78,7 +78,7 @@ func TestExportInPlaceGoesOn(t *testing.T) {
 		}
 		data := slices.Concat(randomBlob(r, 400<<10), make([]byte, 100<<10), randomBlob(r, 10<<10))
 		data = append(data, data[:200<<10]...)
-		got, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{ChunkSize: 32 << 10})
+		got, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{Chunker: ChunkerFixed, ChunkSize: 32 << 10})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,7 @@ func TestExportInPlaceLosesPart(t *testing.T) {
 	}
 	defer s.Close()
 	data := randomBlob(rand.New(rand.NewPCG(testSeed(t), 0)), 300<<10)
-	opts := ImportOptions{ChunkSize: 32 << 10, Name: "film"}
+	opts := ImportOptions{Chunker: ChunkerFixed, ChunkSize: 32 << 10, Name: "film"}
 	got, err := s.ImportReader(ctx, bytes.NewReader(data), opts)
 	if err != nil {
 		t.Fatal(err)

@@ -275,7 +275,8 @@ func TestFileOfTenTebibytes(t *testing.T) {
 		}
 		return h
 	}
-	tree := fileTree{chunking: chunking{ChunkerFixed, 18, defaultFanOutLog}}
+	const fanOut = 1 << 12
+	tree := fileTree{chunking: chunking{ChunkerFixed, 18, 12}}
 	hashes := put(chunk)
 	node := func(level uint8, n int, below stc.Hash, root *RootInfo) stc.Hash {
 		size := uint64(n) * ChunkSize
@@ -284,8 +285,8 @@ func TestFileOfTenTebibytes(t *testing.T) {
 		}
 		return put(tree.encode(level, root, &fileLevel{size: size, hashes: bytes.Repeat(below[:], n)}))
 	}
-	leaf := node(0, 1<<defaultFanOutLog, hashes, nil)
-	middle := node(1, 1<<defaultFanOutLog, leaf, nil)
+	leaf := node(0, fanOut, hashes, nil)
+	middle := node(1, fanOut, leaf, nil)
 	root := node(2, 3, middle, &RootInfo{Name: "huge"})
 	f, err := s.OpenFile(root)
 	if err != nil {

@@ -18,8 +18,12 @@ func (d *decoder) file(n *Node) {
 		return
 	}
 	n.chunking, n.Chunker, n.ChunkSize = c, c.chunker, 1<<c.chunkLog
-	if n.Chunks = c.chunks(n.Size); c.chunker == ChunkerCDC {
+	switch n.Chunks = c.chunks(n.Size); {
+	case c.chunker == ChunkerCDC:
 		n.Chunks = d.varint()
+	case c.chunker == ChunkerRamp && n.Size <= 1<<c.chunkLog:
+		d.fail("ramp in a file of %d bytes", n.Size)
+		return
 	}
 	if n.Chunks > c.span(n.Level) {
 		d.fail("%d chunks under a node of level %d", n.Chunks, n.Level)
@@ -87,6 +91,9 @@ func (n *Node) fileChild(i int) Ref {
 	ref := Ref{Kind: KindChunk, Hash: stc.Hash(n.hashes[i*stc.HashSize:]), Chunks: n.childChunks(i)}
 	if n.Level > 0 {
 		ref.Kind, ref.inner, ref.level, ref.chunking = KindFile, true, n.Level-1, n.chunking
+		if i > 0 {
+			ref.chunking = n.chunking.behind()
+		}
 		ref.more = n.more || i < n.Len()-1
 	}
 	begin, end := n.childStart(i), n.Size
@@ -105,7 +112,7 @@ func (n *Node) childStart(i int) uint64 {
 	case n.ends != nil:
 		return n.ends[i-1]
 	}
-	return uint64(i) * n.childSpan() << n.chunking.chunkLog
+	return n.chunking.start(uint64(i) * n.childSpan())
 }
 
 // findOffset returns the reference of a file's node below which the byte at off lies, counted from the node's first, and the
@@ -195,9 +202,13 @@ func (t *fileTree) close(root *RootInfo) (Ref, error) {
 func (t *fileTree) encode(level uint8, root *RootInfo, l *fileLevel) []byte {
 	dst := make([]byte, 0, 320+len(l.sizes)+len(l.hashes))
 	dst = appendHeader(dst, typeFile, level, root)
-	dst = append(dst, byte(t.chunking.chunker), t.chunking.chunkLog, t.chunking.fanOutLog)
+	c := t.chunking
+	if l.finished || l.size <= 1<<c.chunkLog {
+		c = c.behind()
+	}
+	dst = append(dst, byte(c.chunker), c.chunkLog, c.fanOutLog)
 	dst = frame.AppendVarint(dst, l.size)
-	if t.chunking.chunker == ChunkerCDC {
+	if c.chunker == ChunkerCDC {
 		dst = frame.AppendVarint(dst, l.chunks)
 		dst = append(dst, l.sizes...)
 	}

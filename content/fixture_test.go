@@ -120,7 +120,7 @@ func TestFixture(t *testing.T) {
 	ctx := context.Background()
 	data := fixtureData()
 	s := fixture(t, fixtureDir, func(s *Store) error {
-		_, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{Name: "fixture", ChunkSize: 32 << 10})
+		_, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{Name: "fixture", Chunker: ChunkerFixed, ChunkSize: 32 << 10})
 		if err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func TestFixtureLater(t *testing.T) {
 		if err := os.WriteFile(file, fixtureData(), 0o644); err != nil {
 			return err
 		}
-		age(t, s, file, ImportOptions{ChunkSize: 32 << 10})
+		age(t, s, file, ImportOptions{Chunker: ChunkerFixed, ChunkSize: 32 << 10})
 		cached, err := s.ImportReader(ctx, bytes.NewReader([]byte("cached")), ImportOptions{Name: "cached"})
 		if err != nil {
 			return err
@@ -188,7 +188,7 @@ func TestFixtureInPlace(t *testing.T) {
 	ctx := context.Background()
 	const path = "/nowhere/fixture"
 	data := fixtureData()
-	opts := ImportOptions{Name: "fixture", ChunkSize: 32 << 10}
+	opts := ImportOptions{Name: "fixture", Chunker: ChunkerFixed, ChunkSize: 32 << 10}
 	s := fixture(t, fixtureInPlaceDir, func(s *Store) error {
 		// As an import of that path would do it.
 		got, err := s.ImportReader(ctx, bytes.NewReader(data), opts)
@@ -235,8 +235,8 @@ func TestFixtureInPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	opts.InPlace = true
-	if got, err := s.Import(ctx, file, opts); err != nil || got.Root != pins[0].Root {
-		t.Fatalf("%+v %v", got, err)
+	if _, err := s.Import(ctx, file, opts); err != nil { // under another root: its node says that more would fit into it
+		t.Fatal(err)
 	}
 	var out bytes.Buffer
 	if _, err := s.ExportTo(ctx, pins[0].Root, &out, nil); err != nil || !bytes.Equal(out.Bytes(), data) {

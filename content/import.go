@@ -23,7 +23,7 @@ type ImportOptions struct {
 	// Name is the suggested name that the root carries, and that of the pin. The default is the last element of the path, and
 	// none for ImportReader. Contents that differ in name only differ in their root and share everything below.
 	Name string
-	// Chunker says how files are cut. The default is ChunkerFixed.
+	// Chunker says how files are cut. The default is ChunkerRamp.
 	Chunker Chunker
 	// ChunkSize is the length of chunks in bytes, for ChunkerCDC their average: a power of two from 1 KiB to MaxBlobSize, and to a
 	// quarter of that for ChunkerCDC. The default is the constant ChunkSize.
@@ -200,9 +200,12 @@ func (o ImportOptions) parse() (*importer, error) {
 		o.ChunkSize = ChunkSize
 	}
 	if o.Chunker == 0 {
-		o.Chunker = ChunkerFixed
+		o.Chunker = ChunkerRamp
 	}
 	c := chunking{o.Chunker, uint8(bits.Len(uint(o.ChunkSize)) - 1), defaultFanOutLog}
+	if c.chunkLog <= rampLog {
+		c = c.behind() // they are short enough
+	}
 	if o.ChunkSize != 1<<c.chunkLog || !c.valid() {
 		return nil, fmt.Errorf("%w: %d bytes by the %v chunker", ErrChunking, o.ChunkSize, o.Chunker)
 	}
@@ -236,12 +239,16 @@ func (s *Store) newImporter(opts ImportOptions) (*importer, error) {
 
 func importWorkers() int { return runtime.GOMAXPROCS(0) + 1 }
 
-// cut returns the length of the first chunk of b, which holds all of the longest possible one unless the file ends with it.
-func (im *importer) cut(b []byte) int {
+// cut returns the length of the first chunk of b, which holds all of the longest possible one unless the file ends with it. It
+// begins at off in the file; of a file that ends with it that is 0 only if the whole is b.
+func (im *importer) cut(b []byte, off int64) int {
 	if im.gear != nil {
 		return im.gear.cut(b)
 	}
-	return min(len(b), 1<<im.chunking.chunkLog)
+	if off == 0 && len(b) <= 1<<im.chunking.chunkLog {
+		return len(b)
+	}
+	return min(len(b), im.chunking.next(off))
 }
 
 // runImport runs the stages. info is that of the root, nil for a stream.
@@ -417,9 +424,9 @@ func (w *importWorker) hash() []stc.Hash {
 // cut cuts what was read, unless that has been done.
 func (w *importWorker) cut(im *importer, r *reading, data []byte) {
 	if r.sizes == nil {
-		for rest := data; len(rest) > 0; {
-			n := im.cut(rest)
-			r.sizes, rest = append(r.sizes, n), rest[n:]
+		for done := 0; done < len(data); {
+			n := im.cut(data[done:], r.off+int64(done))
+			r.sizes, done = append(r.sizes, n), done+n
 		}
 	}
 	for _, n := range r.sizes {

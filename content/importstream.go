@@ -78,7 +78,7 @@ func (q *sequence) parts(ctx context.Context) error {
 // cutAll cuts all chunks of b whose end it can tell; last says that the file ends with b.
 func (q *sequence) cutAll(b []byte, last bool) (sizes []int, end int) {
 	for end < len(b) && (last || len(b)-end >= q.chunking.longest()) {
-		size := q.cut(b[end:])
+		size := q.cut(b[end:], q.off+int64(end))
 		sizes, end = append(sizes, size), end+size
 	}
 	return sizes, end
@@ -119,17 +119,17 @@ const maxRun = 1 << 16
 // skipHole emits the chunks of a hole in a file that begins at off, where a chunk does, and returns how many bytes they are. A
 // hole is not read: all of its chunks are the same.
 func (im *importer) skipHole(ctx context.Context, src *source, off int64) (skipped int64, err error) {
-	if src == nil || !src.sparse {
+	longest := int64(im.chunking.longest())
+	if src == nil || !src.sparse || im.chunking.ramp() > 0 && off < longest {
 		return 0, nil
 	}
-	longest := int64(im.chunking.longest())
 	hole := nextData(src.file, off, src.info.Size()) - off
 	if hole < longest {
 		return 0, nil
 	}
 	if im.zero == nil {
 		b := make([]byte, longest)
-		hashes, chunks := []stc.Hash{{}}, [][]byte{b[:im.cut(b)]}
+		hashes, chunks := []stc.Hash{{}}, [][]byte{b[:im.cut(b, longest)]}
 		stc.SumMany(hashes, chunks)
 		if err := im.store.submit(ctx, im.puts, im.keep, hashes, chunks); err != nil {
 			return 0, err

@@ -165,7 +165,7 @@ func newInPlaceFile(t *testing.T, chunks int) *inPlaceFile {
 
 func (f *inPlaceFile) seed(t *testing.T, opts ImportOptions) stc.Hash {
 	t.Helper()
-	opts.ChunkSize = inPlaceChunk
+	opts.Chunker, opts.ChunkSize = ChunkerFixed, inPlaceChunk
 	got, err := f.Import(context.Background(), f.path, opts)
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ import (
 // importRandom stores a file of random bytes.
 func importRandom(t *testing.T, s *Store, r *rand.Rand, name string, size int) stc.Hash {
 	t.Helper()
-	got, err := s.ImportReader(context.Background(), bytes.NewReader(randomBlob(r, size)), ImportOptions{Name: name, ChunkSize: 32 << 10})
+	got, err := s.ImportReader(context.Background(), bytes.NewReader(randomBlob(r, size)), ImportOptions{Name: name, Chunker: ChunkerFixed, ChunkSize: 32 << 10})
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -245,7 +245,7 @@ func TestLimitOfPins(t *testing.T) {
 	for i := range 3 {
 		pinned = append(pinned, importRandom(t, s, r, fmt.Sprint(i), 100<<10))
 	}
-	_, err := s.ImportReader(ctx, bytes.NewReader(randomBlob(r, 100<<10)), ImportOptions{Name: "more", ChunkSize: 32 << 10})
+	_, err := s.ImportReader(ctx, bytes.NewReader(randomBlob(r, 100<<10)), ImportOptions{Name: "more", Chunker: ChunkerFixed, ChunkSize: 32 << 10})
 	var limit *LimitError
 	if !errors.Is(err, ErrLimit) || !errors.As(err, &limit) || limit.Limit != 320<<10 || limit.Fixed < 300<<10 {
 		t.Fatal(err)
@@ -253,7 +253,7 @@ func TestLimitOfPins(t *testing.T) {
 	wantNames(t, s, "0", "1", "2")
 	// What is here already needs no room.
 	data := randomBlob(rand.New(rand.NewPCG(1, 1)), 100<<10)
-	if _, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{Name: "0", ChunkSize: 32 << 10}); err != nil {
+	if _, err := s.ImportReader(ctx, bytes.NewReader(data), ImportOptions{Name: "0", Chunker: ChunkerFixed, ChunkSize: 32 << 10}); err != nil {
 		t.Fatal(err)
 	}
 	// What can't fit is refused before anything happens.

@@ -310,7 +310,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"long integer":            append(node(top, 0x80, 0, 0, 1), hashes[:32]...),
 		"too many for a leaf":     append(node(top, 0x4c, 0x00), hashes[:96]...),
 		"too high":                append([]byte("STM\x01\x01\x01\x01\x01\xa4\x00\x01\x0a\x01\x44\x00"), hashes[:32]...),
-		"chunker":                 append([]byte("STM\x01\x01\x01\x00\x01\xa4\x00\x03\x0a\x01\x01"), hashes[:32]...),
+		"chunker":                 append([]byte("STM\x01\x01\x01\x00\x01\xa4\x00\x04\x0a\x01\x01"), hashes[:32]...),
 		"sizes missing":           sized("\x41\x01\x02", 2),
 		"sum of sizes":            sized("\x41\x02\x02\x41\x00\x01", 2),
 		"sum of sizes too high":   sized("\x41\x01\x02\x41\x00\x02", 2),
@@ -448,6 +448,11 @@ func FuzzDecodeNode(f *testing.F) {
 	for _, n := range []int{0, 1, 3, 5} {
 		file := &fileTree{chunking: chunking{ChunkerFixed, 10, 1}, put: add}
 		varied := &fileTree{chunking: chunking{ChunkerCDC, 10, 1}, put: add}
+		ramp := &fileTree{chunking: chunking{ChunkerRamp, 14, rampFanOutLog}, put: add}
+		for _, size := range rampSizes(ramp.chunking, int64(n)<<15) {
+			ramp.add(stc.Sum([]byte{byte(n)}), size)
+		}
+		ramp.close(root)
 		dir := &dirTree{put: add}
 		for i := range n {
 			file.add(stc.Sum([]byte{byte(i)}), 1024)

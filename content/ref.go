@@ -9,7 +9,7 @@ import (
 // MaxBlobSize is the length in bytes of the longest blob: chunk or manifest node.
 const MaxBlobSize = 1 << 20
 
-// ChunkSize is the length in bytes of a file's chunks, its last excepted, unless an import asks for another.
+// ChunkSize is the length in bytes of a file's chunks, the first ones and the last excepted, unless an import asks for another.
 const ChunkSize = 256 << 10
 
 // Kind says what a reference points to, and so how the blob is to be read. The zero Kind points to nothing.
@@ -68,6 +68,10 @@ const (
 	// ChunkerCDC cuts where the content says so, by FastCDC with a key, so that files which share parts share chunks. A chunk has
 	// a quarter of the average size at least, the last of a file excepted, and four times the average at most.
 	ChunkerCDC Chunker = 2
+	// ChunkerRamp cuts like ChunkerFixed, but what would be the first of several chunks becomes a ramp: one of 4 KiB, another, and
+	// from there on each twice as long as the one before. A chunk is verified with its last byte, and a fresh session doubles what it
+	// sends from round trip to round trip; so who begins to read waits for 4 KiB, and the chunks grow as the path opens.
+	ChunkerRamp Chunker = 3
 )
 
 // String returns the name by which people choose the chunker.
@@ -77,11 +81,14 @@ func (c Chunker) String() string {
 		return "fixed"
 	case ChunkerCDC:
 		return "cdc"
+	case ChunkerRamp:
+		return "ramp"
 	}
 	return fmt.Sprintf("chunker(%d)", uint8(c))
 }
 
-// chunking is how a file was cut, and how wide its tree is: both sizes as powers of two.
+// chunking is how a file was cut, and how wide its tree is: both sizes as powers of two. Of a file with a ramp the nodes that begin
+// the file say so; all others are those of ChunkerFixed.
 type chunking struct {
 	chunker   Chunker
 	chunkLog  uint8 // chunks of 1<<chunkLog bytes, or so many on average
@@ -95,7 +102,15 @@ const (
 	minFanOutLog = 1
 	maxFanOutLog = 14 // 512 KiB of hashes
 
-	defaultFanOutLog = 12 // 1 GiB of 256 KiB chunks, 128 KiB of hashes
+	// rampLog is that of the first chunk of a ramp: with the nodes above it, it fits into what a fresh session may send at once, ten
+	// datagrams of 1,200 bytes.
+	rampLog = 12
+	// rampFanOutLog is the least of a tree that begins with a ramp: its first leaf holds all of it, 9 chunks at most, and more.
+	rampFanOutLog = 4
+
+	// A leaf of the default fan-out lists 16 MiB in 2 KiB of hashes, and 64 of them make 1 GiB: the nodes that lead to any chunk are
+	// short enough to come with it.
+	defaultFanOutLog = 6
 
 	// dirFanOut is the number of entries in a full leaf of a directory, and of children in a full inner node. The longest
 	// possible entries still leave a leaf below MaxBlobSize.
@@ -110,7 +125,13 @@ const (
 
 // valid reports whether there is such a chunking.
 func (c chunking) valid() bool {
-	if c.chunker != ChunkerFixed && c.chunker != ChunkerCDC {
+	switch c.chunker {
+	case ChunkerFixed, ChunkerCDC:
+	case ChunkerRamp:
+		if c.chunkLog <= rampLog || c.fanOutLog < rampFanOutLog {
+			return false
+		}
+	default:
 		return false
 	}
 	return c.chunkLog >= minChunkLog && c.chunkLog <= maxChunkLog && c.longest() <= MaxBlobSize &&
@@ -140,9 +161,49 @@ func (c chunking) fits(size, chunks uint64, tail bool) bool {
 	return size/least >= chunks
 }
 
-// chunks returns the number of chunks of one size in a file of size bytes.
+// ramp returns by how many chunks a ramp is more than the one in whose place it stands, 0 without a ramp.
+func (c chunking) ramp() uint64 {
+	if c.chunker != ChunkerRamp {
+		return 0
+	}
+	return uint64(c.chunkLog - rampLog)
+}
+
+// behind returns the chunking of the nodes of the same file that do not begin it.
+func (c chunking) behind() chunking {
+	if c.chunker == ChunkerRamp {
+		c.chunker = ChunkerFixed
+	}
+	return c
+}
+
+// chunks returns the number of chunks in size bytes of a file from a node's first on, if the content does not define them.
 func (c chunking) chunks(size uint64) uint64 {
-	return size>>c.chunkLog + min(1, size&(1<<c.chunkLog-1))
+	return size>>c.chunkLog + min(1, size&(1<<c.chunkLog-1)) + c.ramp()
+}
+
+// start returns the offset in bytes at which a chunk begins, both counted from a node's first, if the content does not define it. The
+// ramp's chunks begin at 0 and at the powers of two.
+func (c chunking) start(ordinal uint64) uint64 {
+	ramp := c.ramp()
+	switch {
+	case ordinal == 0:
+		return 0
+	case ordinal <= ramp:
+		return 1 << (rampLog - 1 + ordinal)
+	}
+	return (ordinal - ramp) << c.chunkLog
+}
+
+// next returns the length of the chunk that begins at an offset of a file which goes on for at least so long.
+func (c chunking) next(off int64) int {
+	switch {
+	case c.chunker != ChunkerRamp || off >= 1<<c.chunkLog:
+		return 1 << c.chunkLog
+	case off == 0:
+		return 1 << rampLog
+	}
+	return int(off) // as much as all chunks before it
 }
 
 // span returns how many chunks a full node of the given level covers, at most maxTotal.

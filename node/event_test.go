@@ -125,8 +125,8 @@ func TestVerifiedChunksAreTold(t *testing.T) {
 			told[e.Chunk] = true
 			bytes += e.Bytes
 		}
-		if len(told) != 5 || bytes != result.FetchedBytes {
-			t.Errorf("told of %d blobs, %d bytes, want 4 chunks and the root, %d bytes", len(told), bytes, result.FetchedBytes)
+		if len(told) != 11 || bytes != result.FetchedBytes {
+			t.Errorf("told of %d blobs, %d bytes, want 10 chunks and the root, %d bytes", len(told), bytes, result.FetchedBytes)
 		}
 	})
 }

@@ -55,7 +55,7 @@ func TestMetrics(t *testing.T) {
 			`sttnode_fetches_active`:                                            0,
 			`sttnode_fetched_bytes_total{kind="bad"}`:                           0,
 			`sttnode_dht_provided`:                                              1,
-			`sttnode_store_blobs`:                                               3,
+			`sttnode_store_blobs`:                                               9,
 			`sttnode_handshakes_total{result="completed"}`:                      2,
 			`sttnode_dht_lookups_total{purpose="providers",result="no_answer"}`: 0,
 		} {

@@ -16,7 +16,7 @@ type ImportOptions struct {
 	Name string
 	// Chunker says how files are cut into chunks: content.ChunkerCDC where the
 	// content says so, under a key that all nodes of the network share, so that
-	// versions of a file share most of their chunks. content.ChunkerFixed.
+	// versions of a file share most of their chunks. content.ChunkerRamp.
 	Chunker content.Chunker
 	// ChunkSize is the size of chunks in bytes, or their average, see
 	// content.ImportOptions. 256 KiB.

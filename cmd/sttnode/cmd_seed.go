@@ -40,7 +40,9 @@ A PATH of - is standard input, stored as a file with the name of --name.
 With --chunker cdc, files are cut into chunks where their content says so, and
 not every 256 KiB: versions of a file that differ by insertions then share most
 of their chunks, in the store and on the way to others. Where the borders lie
-depends on the network's secret. The same content cut in two ways has two hashes.
+depends on the network's secret. By default, ramp, the first 256 KiB of a longer
+file are cut into pieces that grow from 4 KiB, so that who streams it begins
+sooner; fixed does without. The same content cut in two ways has two hashes.
 
 --exclude leaves out what a pattern of the kind that gitignore knows fits: NAME
 at any depth; A/B and /A from the root of each PATH; NAME/ for directories only;
@@ -68,7 +70,7 @@ Example:
 			var o seedOptions
 			fs.StringVar(&o.name, "name", "", "suggested `NAME` of the content (default: the last element of PATH); for one PATH")
 			fs.StringSliceVar(&o.exclude, "exclude", nil, "leave out what fits `GLOB`; may be repeated")
-			fs.StringVar(&o.chunker, "chunker", "fixed", "cut files into chunks `BY` fixed size or by content, cdc")
+			fs.StringVar(&o.chunker, "chunker", "ramp", "cut files into chunks `BY` size, ramp or fixed, or by content, cdc")
 			fs.StringVar(&o.chunkSize, "chunk-size", "256KiB", "`SIZE` of chunks, for cdc on average: a power of two from 1KiB to 1MiB, for cdc to 256KiB")
 			fs.BoolVar(&o.inPlace, "in-place", false, "serve the files from where they are instead of copying them into the store")
 			fs.BoolVar(&o.rehash, "rehash", false, "read files again that have not changed since they were seeded last")
@@ -105,13 +107,13 @@ func (o *seedOptions) imports(paths []string) (node.ImportOptions, error) {
 	if o.inPlace && slices.Contains(paths, stdinPath) {
 		return opts, usagef("standard input can't be served in place")
 	}
-	for _, c := range []content.Chunker{content.ChunkerFixed, content.ChunkerCDC} {
+	for _, c := range []content.Chunker{content.ChunkerRamp, content.ChunkerFixed, content.ChunkerCDC} {
 		if c.String() == o.chunker {
 			opts.Chunker = c
 		}
 	}
 	if opts.Chunker == 0 {
-		return opts, usagef("--chunker: %q is neither fixed nor cdc", o.chunker)
+		return opts, usagef("--chunker: %q is none of ramp, fixed and cdc", o.chunker)
 	}
 	size, err := parseBytes(o.chunkSize)
 	if err != nil {

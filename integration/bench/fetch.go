@@ -133,8 +133,8 @@ clear, nothing verified but by its own hashes; tuned: larger queues. MB are of t
 one, four: %[1]d MiB, random; memory: %[2]d GiB of distinct chunks of a sparse file. links4, rtt: four hosts with 100 Mbit/s each to one without limit, of which headers
 take 4.5 %%. kill: one of them at half, ideal: what four and then three lines deliver. slow: one with 10 Mbit/s. flash-crowd: seventeen
 nodes with 50 Mbit/s each, which is more than two cores can carry packet by packet: flash-crowd-10 is the same with 10 Mbit/s.
-first-byte, seek: over a round trip of 50 ms and 100 Mbit/s, from the call to the byte: of the first, search, handshake, root and a chunk of
-256 KiB, which takes a fresh session five round trips of slow start and is verified with its last byte; of a seek, on that session.
+first-byte, seek: over a round trip of 50 ms and 100 Mbit/s, from the call to the byte: of the first, over a session that joining has left, root,
+a node and a chunk of 4 KiB, in one answer; of a seek, a node and a chunk of 256 KiB, behind what of the read-ahead is on its way.
 `
 
 // fetchBench is the command `fetch`.

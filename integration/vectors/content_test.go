@@ -51,6 +51,18 @@ func cutFixed(log int, file []byte) (chunks [][]byte) {
 	return chunks
 }
 
+// cutRamp is cutFixed with a ramp in place of the first of several chunks.
+func cutRamp(log int, file []byte) (chunks [][]byte) {
+	if len(file) <= 1<<log {
+		return [][]byte{file}
+	}
+	begin := 0
+	for end := 4 << 10; end <= 1<<log; end *= 2 {
+		chunks, begin = append(chunks, file[begin:end]), end
+	}
+	return append(chunks, cutFixed(log, file[begin:])...)
+}
+
 // fileRoot is the root node of a file of a few chunks, without a name and with
 // mode 0644.
 func fileRoot(chunker byte, log int, chunks [][]byte) []byte {
@@ -61,7 +73,7 @@ func fileRoot(chunker byte, log int, chunks [][]byte) []byte {
 		sizes = append(sizes, varint(uint64(len(c)))...)
 		hashes = append(hashes, hash(c)...)
 	}
-	node := cat([]byte("STM\x01"), []byte{1, 1, 0}, be16(0o644), []byte{0}, []byte{chunker, byte(log), 12}, varint(size))
+	node := cat([]byte("STM\x01"), []byte{1, 1, 0}, be16(0o644), []byte{0}, []byte{chunker, byte(log), 6}, varint(size))
 	if chunker == 2 {
 		node = cat(node, varint(uint64(len(chunks))), sizes)
 	}
@@ -94,6 +106,7 @@ func contentVectors(t *testing.T, s *section, shared []byte, net network) {
 		chunks  [][]byte
 	}{
 		{"chunks of 16 KiB", content.ChunkerFixed, 14, cutFixed(14, file)},
+		{"chunks of 32 KiB behind a ramp", content.ChunkerRamp, 15, cutRamp(15, file)},
 		{"chunks of 4 KiB on average", content.ChunkerCDC, 12, cutByContent(&table, 12, file)},
 	} {
 		root := fileRoot(byte(way.chunker), way.log, way.chunks)

@@ -232,7 +232,9 @@ const (
 	// unknownRate is the guess, in bytes per second, while nobody has answered:
 	// so low that only small blobs, the first manifest nodes, are raced then.
 	unknownRate = 64 << 10
-	// maxCopies is from how many peers one blob may be expected.
+	// maxCopies is from how many peers one blob may be expected, but for a
+	// manifest node while nobody has sent anything: nothing is known of any then,
+	// and all else waits for it.
 	maxCopies = 2
 )
 
@@ -267,6 +269,7 @@ func (s *scheduler) hedge(now time.Time, out *plan) {
 // whether it can only be raced.
 func (s *scheduler) latest(p *schedPeer, guess float64, now time.Time) (found *request, race bool) {
 	var worst time.Duration
+	strangers := !slices.ContainsFunc(s.peers, func(q *schedPeer) bool { return q.blobs > 0 })
 	for _, q := range s.peers {
 		if q == p {
 			continue
@@ -279,7 +282,8 @@ func (s *scheduler) latest(p *schedPeer, guess float64, now time.Time) (found *r
 			if left <= worst || left <= p.arrival(r.size, guess)*3/2+hedgeInterval {
 				break
 			}
-			if r.item.state != itemAsked || len(r.item.requests) >= maxCopies || !p.canSend(r.item) {
+			if r.item.state != itemAsked || !p.canSend(r.item) ||
+				len(r.item.requests) >= maxCopies && !(strangers && r.item.node) {
 				continue
 			}
 			coming := i < comingNext

@@ -22,6 +22,7 @@ type candidate struct {
 	since    time.Time // of the last stream, zero for none
 	retryAt  time.Time // while waiting
 	failures int       // in a row
+	trials   int       // that ended without a blob since others waited for the place
 	err      error
 	former   *schedPeer // of a stream that was given up for the next one
 
@@ -97,7 +98,39 @@ const (
 	// littleUse is the part of the mean rate below which a peer is of little
 	// use.
 	littleUse = 0.1
+
+	// firstTrial is how long a peer that has never sent a right blob keeps a place
+	// for which others wait, from its dial on: each time twice as long, up to
+	// lastTrial. So whoever can make a thousand of itself holds up an honest peer
+	// for a minute, and the slow come to their turn.
+	firstTrial = 2 * time.Second
+	lastTrial  = 32 * time.Second
 )
+
+// trial is how long the peer may be without use now.
+func (c *candidate) trial() time.Duration { return min(firstTrial<<min(c.trials, 8), lastTrial) }
+
+// try takes their places from peers that have been of no use, as long as others
+// wait for them. Nothing is to be learned of peers while nothing may be asked.
+func (o *owner) try(now time.Time) {
+	if o.reserve == 0 || now.Sub(o.tried) < pollInterval || o.sched.allow.spent() || o.idle() {
+		return
+	}
+	o.tried = now
+	for _, c := range o.candidates {
+		if o.reserve > 0 && c.conn != nil && c.blobs == 0 && now.Sub(c.since) >= c.trial() {
+			o.toReserve(c, now)
+			c.trials++
+			o.reserve--
+		}
+	}
+}
+
+// toReserve closes the stream of a peer, behind all that wait for a place.
+func (o *owner) toReserve(c *candidate, now time.Time) {
+	o.disconnect(c)
+	c.state, c.since = SourceReserve, now
+}
 
 // rotate closes the stream of the least useful peer if others wait for its
 // place.
@@ -126,8 +159,7 @@ func (o *owner) rotate(now time.Time) {
 	if worst == nil {
 		return
 	}
-	o.disconnect(worst)
-	worst.state, worst.since = SourceReserve, now
+	o.toReserve(worst, now)
 }
 
 func (o *owner) dial(c *candidate, now time.Time) {

@@ -41,6 +41,7 @@ type owner struct {
 	nextRetry  time.Time // when the next failed peer is due; zero for none
 	reserve    int       // peers that wait for a place
 	rotated    time.Time // when one last made room for another
+	tried      time.Time // when it was last looked who was of no use at all
 
 	count     Progress // what Progress shows; the rest of it is filled in by publish
 	meter     meter
@@ -169,6 +170,7 @@ func (o *owner) step(now time.Time) (next time.Time) {
 	sooner(wake)
 	sooner(o.grant.at)
 	sooner(o.pipe.advance(o, now))
+	o.try(now)
 	o.rotate(now)
 	sooner(o.connect(now))
 	sooner(o.polled.Add(pollInterval))

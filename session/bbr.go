@@ -25,6 +25,16 @@ const (
 	bbrFullLossEvents    = 6
 	bbrExtraAckedRounds  = 10
 
+	// bbrInitialPackets is the initial window, in datagrams. RFC 6928 and RFC
+	// 9002 allow ten, which were chosen for senders that do not pace; large
+	// networks for content begin with thirty and more. Here ten leave at once,
+	// the rest over the next third of a round trip (section 5.6.2 of the draft).
+	// Over 50 ms a first chunk of 256 KiB comes after 5.0 round trips instead of
+	// 6.8; on 10 Mbit/s a megabyte takes 0.91 s instead of 0.97 where the queue
+	// holds 20 ms, and 1.26 instead of 0.98 where it holds eight datagrams; 64
+	// would take 1.13 and 1.62.
+	bbrInitialPackets = 32
+
 	// Where this differs from the draft: see queued, updateMinRTT, nearLeast,
 	// and pacing: below bbrShortRTT, timers and the scheduler take longer than
 	// the path, which counts as that long.
@@ -149,7 +159,7 @@ func newBBR(datagram int, seed uint64) *bbr {
 	b := &bbr{
 		datagram: datagram,
 		rng:      rand.New(rand.NewPCG(seed, 0xbb)),
-		cwnd:     initialWindow(datagram),
+		cwnd:     bbrInitialPackets * datagram,
 		bwShort:  math.Inf(1), inflightLong: unbounded, inflightShort: unbounded,
 	}
 	b.enterStartup()
@@ -160,7 +170,9 @@ func (b *bbr) window() int          { return b.cwnd }
 func (b *bbr) setDatagram(size int) { b.datagram = size }
 func (b *bbr) idle(inFlight int)    { b.rate.limit(inFlight) }
 
-// pacing begins with the initial window over the first round trip known. On a
+// pacing begins with the initial window over the first round trip known,
+// section 5.6.2, and in Startup falls no lower, however little the application
+// has to say at first. On a
 // path shorter than our timers are fine, the window alone limits; and it is
 // never slower than the least window in a round trip, which is all that a long
 // darkness leaves of a rate.
@@ -214,6 +226,7 @@ func (b *bbr) update(u ackUpdate) {
 	if !b.started {
 		b.started = true
 		b.minRTT, b.minRTTAt = u.rtt.srtt(), u.now
+		b.paced = b.pacing(u.rtt)
 		b.low.since = u.now
 		b.extra.begin(u.now)
 	}
@@ -258,7 +271,7 @@ func (b *bbr) setCwnd(rs rateSample) {
 	b.maxInflight = b.quantum(b.bdp(b.bw, b.cwndGain) + extra)
 	if b.fullBWReached {
 		b.cwnd = min(b.cwnd+rs.acked, b.maxInflight)
-	} else if b.cwnd < b.maxInflight || b.rate.delivered < uint64(initialWindow(b.datagram)) {
+	} else if b.cwnd < b.maxInflight || b.rate.delivered < uint64(bbrInitialPackets*b.datagram) {
 		b.cwnd += rs.acked
 	}
 	b.cwnd = max(b.cwnd, b.minPipe())
@@ -290,7 +303,7 @@ func (b *bbr) minPipe() int { return bbrMinPipePackets * b.datagram }
 // that is unknown.
 func (b *bbr) bdp(bw, gain float64) int {
 	if b.minRTT == 0 || bw == 0 {
-		return initialWindow(b.datagram)
+		return bbrInitialPackets * b.datagram
 	}
 	return int(gain * bw * max(b.minRTT, bbrShortRTT).Seconds())
 }
@@ -298,7 +311,7 @@ func (b *bbr) bdp(bw, gain float64) int {
 // quantum adds room for what leaves and arrives in bursts: three batches, of
 // which each is a millisecond's worth or what one call can carry.
 func (b *bbr) quantum(inflight int) int {
-	batch := max(2*b.datagram, min(int(b.paced/1000), 64<<10))
+	batch := max(2*b.datagram, min(int(b.pacingGain*b.bw/1000), 64<<10))
 	inflight = max(inflight, 3*batch, b.minPipe())
 	if b.state == bbrUp {
 		inflight += 2 * b.datagram

@@ -12,6 +12,14 @@ import (
 // the rest when it is asked for costs no round trip.
 const guaranteedWindow = 16 << 10
 
+// firstFlight is the credit in bytes that takes what BBR sends at first.
+const firstFlight = 48 << 10
+
+// creditShare says of how much of its window a reader tells the sender anew: a
+// quarter. Who doubles its rate every round trip has, by the time that the
+// news of half a window arrives, come to the end of the next one.
+const creditShare = 4
+
 // budget is the memory that an endpoint lends to its peers: what a session may
 // hold for readers that have not come, which is the credit that its peer has
 // been told of. It also knows how many sessions each peer has.
@@ -145,15 +153,24 @@ func (l *loop) lend(read uint64) {
 		l.dataLimit = limit
 		l.pending |= ctlMaxData
 	}
-	l.s.creditAt.Store(l.dataLimit - l.dataWindow/2)
+	l.s.creditAt.Store(l.dataLimit - l.dataWindow + l.dataWindow/creditShare)
 }
 
-// openWindow gives a peer that has begun to send the session's first window;
-// one that never does costs no more than the guarantee.
+// openWindow gives a peer that has begun to send the session's first window,
+// and one that has been asked for something, room for a first flight. One to
+// which neither applies costs no more than the guarantee.
 func (l *loop) openWindow() {
-	l.opened = true
-	l.dataWindow = l.cfg.SessionWindow
-	l.lend(l.s.consumed.Load())
+	window := uint64(0)
+	switch {
+	case l.dataReceived > guaranteedWindow/8:
+		window = l.cfg.SessionWindow
+	case l.dataSent > 0 || !l.queue.empty():
+		window = min(firstFlight, l.cfg.SessionWindow)
+	}
+	if window > l.opened {
+		l.opened, l.dataWindow = window, window
+		l.lend(l.s.consumed.Load())
+	}
 }
 
 // settleAccounts returns what an ended session has borrowed. What lies there

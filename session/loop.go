@@ -36,7 +36,7 @@ type loop struct {
 	dataLimit    uint64 // that the peer has been told
 	dataWindow   uint64
 	dataTunedAt  time.Time
-	opened       bool   // the first window has been asked for
+	opened       uint64 // first windows that have been asked for
 	widest       uint64 // window that any stream has had
 	dataSent     uint64
 	peerLimit    uint64 // that the peer has told us
@@ -92,7 +92,7 @@ func newLoop(s *Session, mtu mtuSearch, peer netip.AddrPort, now time.Time) *loo
 	if s.link.ordered != nil {
 		l.mtu, l.cc = mtuSearch{size: orderedFrame, tooBig: orderedFrame + 1}, orderedWindow{s.link.ordered}
 	}
-	s.creditAt.Store(l.dataLimit - l.dataWindow/2)
+	s.creditAt.Store(l.dataLimit - l.dataWindow + l.dataWindow/creditShare)
 	s.sendBuffer.Store(int64(min(initialSendBuffer, s.cfg.SendBuffer)))
 	return l
 }

@@ -55,6 +55,9 @@ type place struct {
 	turn       int // frames sent in this turn
 }
 
+// empty reports whether no stream is due or in a ring.
+func (q *schedule) empty() bool { return q.ready == 0 && q.first == len(q.due) }
+
 // point makes a stream due.
 func (q *schedule) point(st *Stream) {
 	if !st.place.due {

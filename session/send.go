@@ -287,12 +287,12 @@ func (l *loop) appendFinal(now time.Time, b *batch) {
 	l.finishFrame(now, b, start, payload, sentPacket{controls: ctlFinal, eliciting: true})
 }
 
-// tuneStream doubles a stream's window when half of it was used up within
-// two round trips: then the credit, not the path, limits the sender. So it
+// tuneStream doubles a stream's window when a quarter of it was used up within
+// a round trip: then the credit, not the path, limits the sender. So it
 // does when much waits behind a gap though the reader has taken all it can:
 // losses must not stop the bytes behind them.
 func (l *loop) tuneStream(now time.Time, st *Stream) {
-	soon := !st.tunedAt.IsZero() && now.Sub(st.tunedAt) < 2*l.rtt.srtt()
+	soon := !st.tunedAt.IsZero() && now.Sub(st.tunedAt) < l.rtt.srtt()
 	gap := st.in.readable() == 0 && st.in.high > st.in.buf.base+st.in.window/4
 	if (soon || gap) && st.in.window < l.cfg.MaxStreamWindow {
 		grow := min(st.in.window, l.cfg.MaxStreamWindow-st.in.window)
@@ -303,17 +303,15 @@ func (l *loop) tuneStream(now time.Time, st *Stream) {
 	st.tunedAt = now
 }
 
-// updateCredit gives the peer session credit when half of it is used up, and
+// updateCredit gives the peer session credit when a quarter of it is used up, and
 // grows the window as tuneStream does.
 func (l *loop) updateCredit(now time.Time) {
-	if !l.opened && l.dataReceived > guaranteedWindow/8 {
-		l.openWindow()
-	}
+	l.openWindow()
 	read := l.s.consumed.Load()
-	if l.dataLimit-read > l.dataWindow/2 {
+	if l.dataLimit-read > l.dataWindow-l.dataWindow/creditShare {
 		return
 	}
-	soon := !l.dataTunedAt.IsZero() && now.Sub(l.dataTunedAt) < 2*l.rtt.srtt()
+	soon := !l.dataTunedAt.IsZero() && now.Sub(l.dataTunedAt) < l.rtt.srtt()
 	// Streams decide whether what they hold back is worth more credit; the
 	// session follows them.
 	if soon || l.dataWindow < 2*l.widest {

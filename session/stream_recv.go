@@ -136,7 +136,7 @@ func (h *recvHalf) atEnd() bool { return h.ended && !h.reset && h.buf.base == h.
 // wantsStop reports whether STOP_SENDING has to be sent.
 func (h *recvHalf) wantsStop() bool { return h.discard && !h.stopSent && !h.complete() }
 
-// credit moves the limit on when half of the window has been used up, and
+// credit moves the limit on when a share of the window has been used up, and
 // reports whether the peer should hear of it. Nobody who has announced the
 // end needs credit.
 func (h *recvHalf) credit() bool {
@@ -148,7 +148,7 @@ func (h *recvHalf) credit() bool {
 	if h.discard {
 		read = h.high
 	}
-	if h.limit <= read+h.window/2 { // read may lie beyond limit, by what was told before
+	if h.limit <= read+h.window-h.window/creditShare { // read may lie beyond limit, by what was told before
 		h.limit = read + h.window
 		h.wantTell = true
 	}

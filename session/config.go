@@ -63,7 +63,9 @@ type Config struct {
 	StreamWindow, SessionWindow       uint64
 	MaxStreamWindow, MaxSessionWindow uint64
 	// SendBuffer bounds in bytes what a stream holds that has not arrived.
-	// The bound follows the congestion window up to here. 4 MiB.
+	// The bound follows the congestion window up to here. What has arrived
+	// behind a gap counts as well, so a path that loses needs three times what
+	// it holds. 8 MiB.
 	SendBuffer int
 
 	// Congestion selects the congestion controller.
@@ -124,7 +126,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.MaxSessionWindow, 16<<20)
 	c.MaxStreamWindow = max(c.MaxStreamWindow, c.StreamWindow)
 	c.MaxSessionWindow = max(c.MaxSessionWindow, c.SessionWindow)
-	set(&c.SendBuffer, 4<<20)
+	set(&c.SendBuffer, 8<<20)
 	set(&c.MaxDatagram, defaultMaxDatagram)
 	c.Rotation = c.Rotation.withDefaults()
 	return c, c.check()

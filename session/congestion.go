@@ -9,8 +9,8 @@ type Congestion uint8
 const (
 	// CongestionDefault is CongestionBBR. Of an emulated link of 100 Mbit/s
 	// and 50 ms it keeps 95.7 % without loss, 94 % at 1 % and 87 % at 5 %,
-	// CUBIC 95.3 %, 3 % and 1 %; of 1 Gbit/s, 20 ms and 0.1 % loss 63 %
-	// against 2 %. (cd integration/bench && go run . session -case
+	// CUBIC 95.3 %, 3 % and 1 %; of 1 Gbit/s, 20 ms and 0.1 % loss more than
+	// 63 % against 2 %. (cd integration/bench && go run . session -case
 	// loss0,loss1,loss5,fat -subjects stt-cubic)
 	CongestionDefault Congestion = iota
 	// CongestionCUBIC is CUBIC, RFC 9438, with HyStart++, RFC 9406: the

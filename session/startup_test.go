@@ -53,6 +53,24 @@ func TestStartup(t *testing.T) {
 	})
 }
 
+// TestLossesOverLongFatPath sends over a path that holds 2.5 MB and loses one
+// datagram in a thousand: there is always a gap that waits to be filled, and what
+// arrives behind it must not use up the room of what is to follow.
+func TestLossesOverLongFatPath(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector, which shorter tests serve as well")
+	}
+	const rate = 1000 * megabit
+	link := memory.Link{Delay: 10 * time.Millisecond, Rate: rate, Queue: rate / 10, Loss: 0.001}
+	inWorld(t, testSeed(t), link, nil, func(t *testing.T, w *world) {
+		share := goodput(t, w, rate, 500*time.Millisecond, 1500*time.Millisecond, nil)
+		t.Logf("%.1f %% of the link", share*100)
+		if share < 0.8 {
+			t.Errorf("%.1f %% of the link", share*100)
+		}
+	})
+}
+
 // TestBBRInitialPacing has the first flight leave spread over a round trip, and
 // an application that had little to say at first not slow it down.
 func TestBBRInitialPacing(t *testing.T) {

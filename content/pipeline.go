@@ -17,7 +17,7 @@ const (
 	maxSmall = 16 << 10
 
 	// sealedBudget bounds the bytes that are sealed and not yet written.
-	sealedBudget = 12 << 20
+	sealedBudget = 8 << 20
 
 	// A group is what one sync covers. It is closed when the previous one has been committed, or at these limits, behind which
 	// appending waits.

@@ -61,7 +61,7 @@ type Config struct {
 	Part *Part
 
 	// Budget bounds the bytes of blobs that are asked for or received and not
-	// yet given to the store. Default 32 MiB, at least 4 MiB. Memory stays below it, plus
+	// yet given to the store. Default 24 MiB, at least 4 MiB. Memory stays below it, plus
 	// one blob a peer and about 16 MiB for manifests and bookkeeping.
 	Budget int
 	// Window is how many blobs are looked ahead in the manifests, and so among
@@ -124,7 +124,7 @@ func (c Config) withDefaults() (Config, error) {
 		*v = max(*v, least)
 	}
 	c.Sequential = c.Sequential || c.Part != nil && c.Part.Follow
-	def(&c.Budget, 32<<20, minBudget)
+	def(&c.Budget, 24<<20, minBudget)
 	def(&c.Window, 4096, minWindow)
 	def(&c.MaxPeers, 32, 1)
 	def(&c.MaxDials, 6, 1)

@@ -3,6 +3,7 @@ package swarm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/seigr/sttnode/content"
@@ -15,6 +16,7 @@ import (
 type walk struct {
 	front *frontier
 	again []step              // to be probed before anything new
+	taken []step              // of advance, which mostly finds nothing
 	nodes map[stc.Hash][]step // nodes of the window, with where they belong
 
 	jobs     chan probeJob
@@ -89,9 +91,10 @@ func (w *walk) advance(o *owner) {
 			return
 		}
 		n := min(room, len(w.again))
-		steps := append(make([]step, 0, room), w.again[:n]...)
+		steps := append(w.taken[:0], w.again[:n]...)
 		w.again = append(w.again[:0], w.again[n:]...)
 		steps = w.front.take(steps, room-n)
+		w.taken = steps
 		if len(steps) == 0 {
 			return
 		}
@@ -100,7 +103,7 @@ func (w *walk) advance(o *owner) {
 		}
 		w.sent++
 		w.probing += len(steps)
-		w.jobs <- probeJob{steps}
+		w.jobs <- probeJob{slices.Clone(steps)}
 	}
 }
 

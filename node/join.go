@@ -57,7 +57,8 @@ func (j *joining) settle(first bool, err error) {
 }
 
 // Join waits until the node has joined the network, or until every bootstrap
-// address and the saved routing table have been tried once. Attempts go on
+// address and the saved routing table have been tried once. A node that others
+// have joined by has joined as well. Attempts go on
 // after an error while the node runs; Join may be called again. Errors:
 // ErrNoPeers if there was nothing to try, ErrWrongSeed if somebody was reached
 // who holds another shared seed, ErrResolve, ErrUnreachable.
@@ -78,6 +79,8 @@ func (n *Node) Join(ctx context.Context) error {
 	switch {
 	case j.joined:
 		return nil
+	case len(n.dht.Contacts()) > 0:
+		return nil // others have come to us
 	case len(j.errs) == 0:
 		return ErrNoPeers
 	}

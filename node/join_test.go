@@ -30,8 +30,11 @@ func TestJoin(t *testing.T) {
 				t.Errorf("contacts %v, want %v", c, b.ID())
 			}
 		}
-		if err := boot.Join(ctx); !errors.Is(err, ErrNoPeers) {
-			t.Errorf("a node with nobody to join: %v", err)
+		if err := boot.Join(ctx); err != nil {
+			t.Errorf("a node that another one has joined by: %v", err)
+		}
+		if s, err := boot.Survey(ctx); err != nil || s.Table.Good != 1 {
+			t.Errorf("it counts %d others, %v", s.Table.Good, err)
 		}
 	})
 }

@@ -38,7 +38,7 @@ func TestStartup(t *testing.T) {
 			bytes int
 			trips float64
 		}{
-			{32 << 10, 1.25}, {256 << 10, 4.1}, {1 << 20, 6.2}, {4 << 20, 8.4}, {size, 16.5},
+			{24 << 10, 1.25}, {256 << 10, 4.5}, {1 << 20, 6.6}, {4 << 20, 8.8}, {size, 16.5},
 		} {
 			n, err := io.CopyN(io.Discard, asker, int64(due.bytes-got))
 			if err != nil {
@@ -77,7 +77,7 @@ func TestBBRInitialPacing(t *testing.T) {
 	const trip = 100 * time.Millisecond
 	b := newBBR(1200, 1)
 	r := steadyRTT(trip)
-	want := bbrStartupPacingGain * 32 * 1200 / trip.Seconds()
+	want := bbrStartupPacingGain * bbrInitialPackets * 1200 / trip.Seconds()
 	if got := b.pacing(r); got < 0.99*want || got > 1.01*want {
 		t.Errorf("%.0f bytes a second at first, want %.0f", got, want)
 	}

@@ -94,7 +94,7 @@ func TestFullDisk(t *testing.T) {
 		if !errors.Is(err, ErrDiskFull) {
 			t.Fatal(err)
 		}
-		if _, err := s.ImportReader(ctx, bytes.NewReader(randomBlob(r, 1<<20)), ImportOptions{Chunker: ChunkerFixed}); !errors.Is(err, ErrDiskFull) {
+		if _, err := s.ImportReader(ctx, bytes.NewReader(randomBlob(r, 1<<20)), ImportOptions{}); !errors.Is(err, ErrDiskFull) {
 			t.Fatalf("import: %v", err)
 		}
 		// Somebody else takes what room there was.

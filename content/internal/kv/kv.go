@@ -173,8 +173,9 @@ func (d *DB) use(f func(*leveldb.DB) error) error {
 		d.mu.RUnlock()
 		d.writing.Lock()
 		err := d.reopen()
+		readable := d.db != nil
 		d.writing.Unlock()
-		if err != nil {
+		if err != nil && !readable {
 			return err
 		}
 	}
@@ -223,7 +224,7 @@ func (d *DB) Failed() bool {
 }
 
 // Reopen makes a failed database usable. It first makes sure of the room that it needs, so that a full disk costs nothing but
-// the error, and reads go on.
+// the error, and reads go on; they do so, too, when somebody else takes that room in between.
 func (d *DB) Reopen() error {
 	d.writing.Lock()
 	defer d.writing.Unlock()
@@ -254,12 +255,17 @@ func (d *DB) reopen() error {
 	o.ErrorIfMissing = true
 	storage := newStorage(d.fsys, d.dir)
 	db, err := leveldb.Open(storage, &o)
-	if err != nil {
-		return storage.explain(err)
+	if err = storage.explain(err); err != nil {
+		// Somebody else has taken the room that there was. What is stored stays readable.
+		o.ReadOnly = true
+		var roErr error
+		if db, roErr = leveldb.Open(written{storage}, &o); roErr != nil {
+			return err
+		}
 	}
-	d.db, d.storage, d.failed = db, storage, nil
+	d.db, d.storage, d.failed = db, storage, err
 	d.opened++
-	return nil
+	return err
 }
 
 // probe finds out whether there is Room on the disk.

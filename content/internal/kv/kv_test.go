@@ -76,6 +76,55 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// fullBehindProbe is a disk that others fill when a database has seen that there is room to open again.
+type fullBehindProbe struct{ *faultfs.FS }
+
+func (f fullBehindProbe) Remove(name string) error {
+	err := f.FS.Remove(name)
+	if filepath.Base(name) == "probe" {
+		f.SetRoom(0)
+	}
+	return err
+}
+
+// TestReadsWhenRoomIsTaken opens a database again on a disk that is full after all, and then on one that isn't.
+func TestReadsWhenRoomIsTaken(t *testing.T) {
+	fsys := faultfs.New(1)
+	d, err := Open(fullBehindProbe{fsys}, "/db", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	put(t, d, "a", "1")
+	fsys.Fail(faultfs.Write, 1, syscall.ENOSPC, true)
+	var b Batch
+	b.Put([]byte("b"), []byte("2"))
+	if err := d.Write(&b); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	fsys.Fail(faultfs.Write, 0, nil, false)
+	for range 2 {
+		fsys.SetRoom(2 * Room)
+		if err := d.Reopen(); !errors.Is(err, syscall.ENOSPC) || !d.Failed() {
+			t.Fatalf("opened on a full disk: %v", err)
+		}
+		if got := get(d, "a"); got != "1" {
+			t.Fatalf("reading on a full disk: %s", got)
+		}
+		if err := d.Write(&b); !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+	d.fsys = fsys
+	fsys.SetRoom(2 * Room)
+	if err := d.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	if put(t, d, "c", "3"); get(d, "a") != "1" || get(d, "c") != "3" {
+		t.Fatal("lost")
+	}
+}
+
 // TestReadsHeal closes a database that can't be opened again at once: reads open it when they can.
 func TestReadsHeal(t *testing.T) {
 	fsys := faultfs.New(1)
@@ -88,13 +137,19 @@ func TestReadsHeal(t *testing.T) {
 	if err := d.Write(&b); !errors.Is(err, syscall.EIO) {
 		t.Fatal(err)
 	}
-	if err := d.Reopen(); !errors.Is(err, syscall.EIO) {
-		t.Fatal(err)
-	}
-	if _, err := d.Get([]byte("a")); !errors.Is(err, syscall.EIO) {
-		t.Fatal(err)
-	}
 	fsys.Fail(faultfs.Sync, 0, nil, false)
+	if err := fsys.Rename("/db/CURRENT", "/db/elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Reopen(); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+	if _, err := d.Get([]byte("a")); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+	if err := fsys.Rename("/db/elsewhere", "/db/CURRENT"); err != nil {
+		t.Fatal(err)
+	}
 	if got := get(d, "a"); got != "1" {
 		t.Fatal(got)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -235,3 +236,23 @@ func (w *writer) Close() error {
 
 // isMissing reports a file that is not there.
 func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// written is files without empty journals, of which a failed opening leaves one: reading only, goleveldb takes the end of a
+// journal for a failure to begin with the next.
+type written struct{ *files }
+
+func (w written) List(types storage.FileType) ([]storage.FileDesc, error) {
+	all, err := w.files.List(types)
+	return slices.DeleteFunc(all, func(fd storage.FileDesc) bool {
+		if fd.Type != storage.TypeJournal {
+			return false
+		}
+		f, err := w.fsys.Open(w.path(fileName(fd)))
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		size, err := f.Size()
+		return err == nil && size == 0
+	}), err
+}

@@ -98,7 +98,7 @@ func churning10m(o options, r *report) {
 // churning1m does where they hardly stay at all.
 func churning1m(o options, r *report) {
 	w := newWorld(o.seed+3, o.nodes)
-	r.add("found-1.4m", w.foundInChurn(o, 84*time.Second, 3*time.Minute, 5*time.Minute, 30*time.Second))
+	r.add("found-1.4m", w.foundInChurn(o, 84*time.Second, 5*time.Minute, 5*time.Minute, 30*time.Second))
 	r.end("churn-1.4m", w)
 }
 

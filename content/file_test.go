@@ -160,29 +160,16 @@ func TestRange(t *testing.T) {
 	for chunks := range 20 {
 		for _, c := range []chunking{{ChunkerFixed, minChunkLog, 1}, {ChunkerCDC, minChunkLog, 1}} {
 			for _, last := range []int{1, chunk} {
-				store := nodes{}
-				tree := &fileTree{chunking: c, put: store.put}
-				starts := []int{0} // of the chunks, and the file's end
+				sizes := make([]int, chunks)
 				for i := range chunks {
-					n := chunk
+					sizes[i] = chunk
 					if i == chunks-1 {
-						n = last
+						sizes[i] = last
 					} else if c.chunker == ChunkerCDC {
-						n = c.shortest() + i*997%(c.longest()-c.shortest())
+						sizes[i] = c.shortest() + i*997%(c.longest()-c.shortest())
 					}
-					if err := tree.add(stc.Sum([]byte{byte(i)}), n); err != nil {
-						t.Fatal(err)
-					}
-					starts = append(starts, starts[i]+n)
 				}
-				ref, err := tree.close(&RootInfo{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				top, err := DecodeRoot(store[ref.Hash])
-				if err != nil {
-					t.Fatal(err)
-				}
+				store, top, starts := treeOf(t, c, sizes)
 				for from := range chunks + 1 {
 					for to := from; to <= chunks+1; to++ {
 						off, end := starts[from]+from%3, starts[min(to, chunks)]+chunk*(to-min(to, chunks))-to%3
@@ -192,6 +179,27 @@ func TestRange(t *testing.T) {
 			}
 		}
 	}
+}
+
+// treeOf returns the tree over chunks of some sizes, its top, and where in the file they begin, and it ends.
+func treeOf(t *testing.T, c chunking, sizes []int) (store nodes, top *Node, starts []int) {
+	t.Helper()
+	store, starts = nodes{}, []int{0}
+	tree := &fileTree{chunking: c, put: store.put}
+	for i, size := range sizes {
+		if err := tree.add(stc.Sum([]byte{byte(i)}), size); err != nil {
+			t.Fatal(err)
+		}
+		starts = append(starts, starts[i]+size)
+	}
+	ref, err := tree.close(&RootInfo{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if top, err = DecodeRoot(store[ref.Hash]); err != nil {
+		t.Fatal(err)
+	}
+	return store, top, starts
 }
 
 // checkRange asks for one range of a file whose chunks begin at starts, the last of which is the file's end.

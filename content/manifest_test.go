@@ -390,25 +390,11 @@ func TestDecodeRefuses(t *testing.T) {
 // TestShortChunkInside has a short chunk at the end of a leaf, which is fine only if the file ends there, however deep the leaf.
 func TestShortChunkInside(t *testing.T) {
 	for _, at := range []int{1, 3, 5, 7} {
-		store := nodes{}
-		tree := &fileTree{chunking: chunking{ChunkerCDC, 10, 1}, put: store.put}
-		for i := range 8 {
-			size := 1024
-			if i == at {
-				size = 10
-			}
-			tree.add(stc.Sum([]byte{byte(i)}), size)
-		}
-		ref, err := tree.close(&RootInfo{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		top, err := DecodeRoot(store[ref.Hash])
-		if err != nil {
-			t.Fatal(err)
-		}
+		sizes := slices.Repeat([]int{1024}, 8)
+		sizes[at] = 10
+		store, top, _ := treeOf(t, chunking{ChunkerCDC, 10, 1}, sizes)
 		load := func(ref Ref) (*Node, error) { return ref.Decode(store[ref.Hash]) }
-		err = nil
+		var err error
 		for _, e := range top.Range(0, top.Size, load) {
 			err = errors.Join(err, e)
 		}

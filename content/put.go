@@ -87,8 +87,8 @@ func (s *Store) PutVerified(ctx context.Context, hashes []stc.Hash, blobs [][]by
 	return durable(ctx)
 }
 
-// Submit is PutVerified in two steps: it returns when the bytes are no longer needed, which takes as long as more than some 100 MiB
-// wait for the disk; durable waits until they are stored, or ctx ends. It must be called once, by any goroutine: Close waits for it.
+// Submit is PutVerified in two steps: it returns when the bytes are no longer needed, and waits for that while some 100 MiB are on
+// their way to the disk; durable waits until they are stored, or ctx ends. It must be called once, by any goroutine: Close waits for it.
 func (s *Store) Submit(ctx context.Context, hashes []stc.Hash, blobs [][]byte) (durable func(context.Context) error, err error) {
 	if err := s.enter(); err != nil {
 		return nil, err

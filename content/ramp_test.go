@@ -63,23 +63,7 @@ func TestRampTree(t *testing.T) {
 
 func checkRampRanges(t *testing.T, c chunking, sizes []int) {
 	t.Helper()
-	store := nodes{}
-	tree := &fileTree{chunking: c, put: store.put}
-	starts := []int{0}
-	for i, size := range sizes {
-		if err := tree.add(stc.Sum([]byte{byte(i)}), size); err != nil {
-			t.Fatal(err)
-		}
-		starts = append(starts, starts[i]+size)
-	}
-	ref, err := tree.close(&RootInfo{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	top, err := DecodeRoot(store[ref.Hash])
-	if err != nil {
-		t.Fatal(err)
-	}
+	store, top, starts := treeOf(t, c, sizes)
 	for i, from := range starts {
 		for _, to := range starts[i:] {
 			checkRange(t, store, top, starts, from+i%3, max(0, to-from-1))

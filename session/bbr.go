@@ -172,10 +172,9 @@ func (b *bbr) idle(inFlight int)    { b.rate.limit(inFlight) }
 
 // pacing begins with the initial window over the first round trip known,
 // section 5.6.2, and in Startup falls no lower, however little the application
-// has to say at first. On a
-// path shorter than our timers are fine, the window alone limits; and it is
-// never slower than the least window in a round trip, which is all that a long
-// darkness leaves of a rate.
+// has to say at first. On a path shorter than our timers are fine, the window
+// alone limits; and it is never slower than the least window in a round trip,
+// which is all that a long darkness leaves of a rate.
 func (b *bbr) pacing(r *rtt) float64 {
 	if b.started && b.minRTT < bbrShortRTT {
 		return unbounded

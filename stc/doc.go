@@ -2,7 +2,7 @@
 // protection, sealed datagrams, encryption at rest, and streams of bytes as sealed segments. But for readers and writers that it
 // is given it does no I/O. It starts no goroutine but the timer of a StreamWriter with FlushAfter, and imports no other package of the module but
 // what lies below it: internal/gcm, AES-256-GCM made for packets, two to three times as fast as the standard library's where
-// there are VAES and VPCLMULQDQ, and internal/keccak, SHA3-256 of four messages at once. Elsewhere both are the standard library's.
+// there are VAES and VPCLMULQDQ, and internal/keccak, SHA3-256 of four messages at once where there is AVX-512 or AVX2. Elsewhere both are the standard library's.
 //
 // Nothing here is invented. The parts, used as published and tested against published vectors:
 //
